@@ -1,0 +1,122 @@
+# Every verb of this repository. CI calls only these. `make` alone lists them.
+.DEFAULT_GOAL := help
+
+# The disposable stack: a project, images, networks and a volume of its own.
+CI_COMPOSE := docker compose -f compose.yml -f compose.ci.yml
+# Tools run in the test image, and directly where we are inside it (devcontainer, test-runner).
+IN_TEST_IMAGE := $(if $(NEXUS_TEST_IMAGE),,$(CI_COMPOSE) run --rm --no-deps -T tests)
+
+##@ The stack
+
+.PHONY: up
+up: docker base-images ## Start everything, migrated and healthy.
+	@dev/up
+
+.PHONY: down
+down: docker ## Stop everything; the data stay.
+	docker compose --profile test down --remove-orphans
+
+.PHONY: reset
+reset: docker ## Stop everything and remove the data, after asking.
+	@dev/reset
+
+.PHONY: logs
+logs: docker ## Follow the logs of all services.
+	docker compose logs --follow
+
+.PHONY: ps
+ps: docker ## Show what runs.
+	docker compose ps --all
+
+.PHONY: seed
+seed: docker base-images ## Put two public-domain texts into the local database; safe to repeat.
+	docker compose run --rm api nexus seed
+
+.PHONY: watch
+watch: docker base-images ## Rebuild and restart what an edit touches, until Ctrl-C.
+	docker compose watch
+
+##@ Database
+
+.PHONY: migrate
+migrate: docker base-images ## Upgrade the database to the newest revision.
+	docker compose run --rm migrator upgrade
+
+.PHONY: migrate-down
+migrate-down: docker base-images ## Take the database one revision back; no row of that revision is lost.
+	docker compose run --rm migrator downgrade -1
+
+##@ On the host: app processes here, Postgres and Redis in compose
+
+.PHONY: infra-up
+infra-up: docker base-images ## Start only Postgres and Redis.
+	docker compose up --detach --wait postgres redis
+
+.PHONY: infra-down
+infra-down: docker ## Stop what infra-up started; the data stay.
+	docker compose down
+
+.PHONY: infra-logs
+infra-logs: docker ## Follow the logs of Postgres and Redis.
+	docker compose logs --follow postgres redis
+
+.PHONY: dev-api
+dev-api: venv ## Run the API on the host, reloading on edits.
+	dev/host-env .venv/bin/uvicorn services.api.main:app --reload --reload-dir services --reload-dir shared --port $${API_PORT:-8000}
+
+.PHONY: worker
+worker: venv ## Run the worker on the host; Ctrl-C stops it.
+	dev/host-env .venv/bin/celery -A services.worker.main worker --loglevel=info
+
+##@ Tests
+
+.PHONY: test
+test: docker base-images venv ## Run all tests in the test-runner container, then those that need the compose command.
+	@dev/test
+
+.PHONY: test-ci
+test-ci: docker base-images venv ## The same, with every test named.
+	@dev/test -v --tb=short
+
+.PHONY: drill
+drill: docker base-images ## Kill, freeze and cut off services of the disposable stack.
+	@dev/drill
+
+.PHONY: lint
+lint: docker-unless-inside ## Check style, Dockerfiles, shell scripts and workflow.
+	$(IN_TEST_IMAGE) dev/lint
+
+.PHONY: types
+types: docker-unless-inside ## Check types, strictly.
+	$(IN_TEST_IMAGE) mypy --cache-dir /tmp/mypy
+
+.PHONY: format
+format: venv ## Rewrite the code in our style.
+	.venv/bin/ruff check --fix-only --quiet .
+	.venv/bin/ruff format .
+
+.PHONY: bench-stack
+bench-stack: docker base-images venv ## Measure start, rebuild, sizes, memory and probes; writes .bench/stack.json.
+	.venv/bin/python -m bench.stack
+
+##@ Upkeep
+
+.PHONY: lock
+lock: venv ## Renew requirements/*.txt and prove that they install on Python 3.11 to 3.13, x86_64 and aarch64.
+	dev/lock
+
+.PHONY: help
+help: ## This list.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+
+# What the verbs above stand on; silent when all is there.
+.PHONY: docker docker-unless-inside base-images venv
+docker:
+	@dev/prerequisites make $(MAKE_VERSION) docker
+docker-unless-inside:
+	@$(if $(NEXUS_TEST_IMAGE),true,$(MAKE) --no-print-directory docker base-images)
+base-images: docker
+	@dev/base-images
+venv:
+	@dev/prerequisites host
+	@dev/venv

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Shared by the scripts of this folder: messages, versions, consent, tidy temporary folders.
+
+# Every message has one form, so that people and tests can find it: "nexus: ...".
+say() { printf 'nexus: %s\n' "$*"; }
+complain() { printf 'nexus: %s\n' "$*" >&2; }
+die() { complain "$@"; exit 1; }
+
+# have NAME: is there such a command?
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# numeric_version TEXT: sets REPLY to its leading dotted number
+# ("v2.30.3-desktop.1" -> 2.30.3, "2.26.1-4" -> 2.26.1), empty if it has none. No fork: called on the fast path.
+numeric_version() {
+  REPLY=
+  [[ ${1:-} =~ ^[[:space:]]*v?([0-9]+(\.[0-9]+)*) ]] && REPLY=${BASH_REMATCH[1]}
+  return 0
+}
+
+# version_at_least HAVE WANT
+version_at_least() {
+  local i
+  local -a have_parts want_parts
+  numeric_version "$1"
+  [[ -n $REPLY ]] || return 1
+  IFS=. read -ra have_parts <<<"$REPLY"
+  numeric_version "$2"
+  IFS=. read -ra want_parts <<<"$REPLY"
+  for i in 0 1 2; do
+    ((10#${have_parts[i]:-0} > 10#${want_parts[i]:-0})) && return 0
+    ((10#${have_parts[i]:-0} < 10#${want_parts[i]:-0})) && return 1
+  done
+  return 0
+}
+
+# os_release: sets OS_ID and OS_CODENAME; both empty where there is no such file (macOS).
+os_release() {
+  local line
+  OS_ID='' OS_CODENAME=''
+  [[ -r ${NEXUS_OS_RELEASE:-/etc/os-release} ]] || return 0
+  while IFS= read -r line; do
+    case $line in
+      ID=*) OS_ID=${line#ID=} OS_ID=${OS_ID//\"/} ;;
+      VERSION_CODENAME=*) OS_CODENAME=${line#VERSION_CODENAME=} OS_CODENAME=${OS_CODENAME//\"/} ;;
+    esac
+  done <"${NEXUS_OS_RELEASE:-/etc/os-release}"
+}
+
+# on_debian_kind: may this machine be helped with packages (Debian or Ubuntu, apt there)?
+on_debian_kind() {
+  os_release
+  [[ $OS_ID == debian || $OS_ID == ubuntu ]] && have apt-get
+}
+
+# may_fetch: things that stay in the user's home or the checkout need no question, only no veto.
+may_fetch() { [[ ${NEXUS_INSTALL:-} != no ]]; }
+
+# may_change_system QUESTION: changes of the system need a yes, at the terminal or in advance.
+may_change_system() {
+  local answer=
+  case ${NEXUS_INSTALL:-} in
+    yes) return 0 ;;
+    no) return 1 ;;
+  esac
+  [[ -t 0 && -t 2 ]] || return 1
+  printf 'nexus: %s [y/N] ' "$1" >&2
+  read -r answer || return 1
+  [[ $answer == [yY] || $answer == [yY][eE][sS] ]]
+}
+
+# as_root COMMAND...: sudo only where it is needed and there.
+as_root() {
+  if ((EUID == 0)); then "$@"; elif have sudo; then sudo "$@"; else return 127; fi
+}
+
+# sudo_prefix: what a remedy that changes the system starts with for this user.
+sudo_prefix() { if ((EUID != 0)); then printf 'sudo '; fi; }

@@ -1,0 +1,175 @@
+"""Settings: the only reader of the environment.
+
+Each field carries the name of its environment variable; `.env.example` says what each one means.
+"""
+
+import sys
+from functools import cache
+from typing import Annotated, Literal, Self, cast
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+#: Exit code of a process whose settings are wrong (EX_CONFIG of sysexits.h).
+EXIT_SETTINGS = 78
+
+#: What .env.example and compose.yml use. Fine on a laptop, refused in staging and prod.
+PUBLIC_SECRETS = frozenset({"local-dev-secret", "test-secret-for-ci"})
+PUBLIC_PASSWORDS = frozenset({"postgres"})
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or wrong; `faults` holds one line for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(faults))
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    try:
+        url = make_url(value.get_secret_value())
+    except (ArgumentError, ValueError):
+        raise ValueError("is no URL; expected postgresql+psycopg://user:password@host:5432/name") from None
+    if url.drivername != "postgresql+psycopg":
+        raise ValueError(f"must begin with postgresql+psycopg://, not {url.drivername}://")
+    if not url.host or not url.database:
+        raise ValueError("must name a host and a database: postgresql+psycopg://user:password@host:5432/name")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    try:
+        url = urlsplit(value.get_secret_value())
+        number = url.path.strip("/") or "0"
+        valid = (
+            url.scheme in {"redis", "rediss"} and bool(url.hostname) and url.port != 0 and number.isdecimal()
+        )
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("must look like redis://host:6379/0")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    secret = value.get_secret_value()
+    if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        raise ValueError("must be printable ASCII without spaces at its ends: it travels in an HTTP header")
+    return value
+
+
+PostgresUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(_postgres_url)]
+RedisUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(_redis_url)]
+HeaderSecret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_header_value)]
+
+
+class Settings(BaseSettings):
+    """All settings, validated once at start. An empty variable counts as one that is not set."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, case_sensitive=True, extra="ignore", frozen=True
+    )
+
+    NEXUS_ENV: Literal["local", "test", "staging", "prod"]
+    NEXUS_INTERNAL_SECRET: HeaderSecret
+
+    DATABASE_URL: PostgresUrl
+    #: Used when DATABASE_URL holds no password, so that any character may be in it.
+    DATABASE_PASSWORD: SecretStr | None = None
+    REDIS_URL: RedisUrl
+    CELERY_BROKER_URL: RedisUrl
+    CELERY_RESULT_BACKEND: RedisUrl
+
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: auto: text in local and test, JSON in staging and prod.
+    LOG_FORMAT: Literal["auto", "text", "json"] = "auto"
+
+    #: Processes of the api container. Never derived from the host's cores: a container has its own share.
+    API_WORKERS: int = Field(default=2, ge=1, le=64)
+    #: Upper bound of each check behind GET /ready, seconds.
+    READY_TIMEOUT_SECONDS: float = Field(default=2.0, gt=0, le=30)
+    #: Child processes of the worker container.
+    WORKER_CONCURRENCY: int = Field(default=2, ge=1, le=64)
+    #: How long the migrator waits for Postgres, and for another migrator, seconds.
+    MIGRATOR_WAIT_SECONDS: float = Field(default=60.0, gt=0, le=3600)
+
+    @property
+    def is_public_deployment(self) -> bool:
+        """Whether other people's data may be in reach: staging and prod."""
+        return self.NEXUS_ENV in {"staging", "prod"}
+
+    @property
+    def logs_json(self) -> bool:
+        return self.LOG_FORMAT == "json" or (self.LOG_FORMAT == "auto" and self.is_public_deployment)
+
+    @property
+    def database_url(self) -> URL:
+        """DATABASE_URL with its password filled in from DATABASE_PASSWORD where it has none."""
+        url = make_url(self.DATABASE_URL.get_secret_value())
+        if url.password is None and self.DATABASE_PASSWORD is not None:
+            url = url.set(password=self.DATABASE_PASSWORD.get_secret_value())
+        return url
+
+    @model_validator(mode="after")
+    def _refuse_public_secrets(self) -> Self:
+        if not self.is_public_deployment:
+            return self
+        if self.NEXUS_INTERNAL_SECRET.get_secret_value() in PUBLIC_SECRETS:
+            raise ValueError(f"NEXUS_INTERNAL_SECRET: is a published default, refused in {self.NEXUS_ENV}")
+        if self.database_url.password in PUBLIC_PASSWORDS:
+            raise ValueError(
+                f"DATABASE_URL: its password is a published default, refused in {self.NEXUS_ENV}"
+            )
+        return self
+
+
+def _fault_lines(error: ValidationError) -> list[str]:
+    """One line per fault, naming the variable, never its value: it may be a secret."""
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        name = ".".join(str(part) for part in fault["loc"])
+        message = "is missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {message}" if name else message)
+    return lines
+
+
+def load_settings() -> Settings:
+    """Read and validate the environment, and a `.env` in the working directory below it.
+
+    Raises:
+        SettingsError: something is missing or wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_fault_lines(error)) from None
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read on first use."""
+    return load_settings()
+
+
+def settings_or_exit() -> Settings:
+    """For launchers: the settings, or one line per fault on stderr and exit code 78."""
+    try:
+        return get_settings()
+    except SettingsError as error:
+        for fault in error.faults:
+            sys.stderr.write(f"nexus: setting {fault} (see .env.example)\n")
+        sys.exit(EXIT_SETTINGS)
+
+
+class _LazySettings:
+    """Stands in for Settings at import time; reads the environment at the first attribute."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(get_settings(), name)
+
+
+settings = cast("Settings", _LazySettings())

@@ -1,0 +1,144 @@
+"""Bounded checks of what Nexus stands on: Postgres, Redis, the schema revision.
+
+A check never takes longer than its bound, never runs twice at once and never more often than once a second,
+whoever asks how often: /ready is public.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import psycopg
+import redis.asyncio
+import redis.exceptions
+from sqlalchemy.engine import URL
+
+#: Seconds for which a finished check is good.
+FRESH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """The state of one thing we stand on. `detail` is for people and names no host, user or secret."""
+
+    name: str
+    ok: bool
+    detail: str = "ok"
+
+    def as_json(self) -> dict[str, str]:
+        return {"status": "ok" if self.ok else "failed", "detail": self.detail}
+
+
+Check = Callable[[], Awaitable[list[Part]]]
+
+
+@dataclass
+class Probe:
+    """Runs one check with a bound and shares its result.
+
+    Args:
+        names: the parts the check speaks for; they are reported as failed when it does not answer.
+        check: the check itself.
+        timeout: its bound, seconds.
+    """
+
+    names: tuple[str, ...]
+    check: Check
+    timeout: float
+    _running: asyncio.Task[list[Part]] | None = field(default=None, init=False)
+    _started: float = field(default=0.0, init=False)
+
+    async def __call__(self) -> list[Part]:
+        task = self._current()
+        left = self._started + self.timeout - time.monotonic()
+        # wait(), not wait_for(): a check that hangs in its own cancellation must not hold up the answer.
+        await asyncio.wait({task}, timeout=max(0.0, left))
+        if task.done() and not task.cancelled():
+            return task.result()
+        task.cancel()
+        return [Part(name, ok=False, detail=f"no answer within {self.timeout:g} s") for name in self.names]
+
+    def _current(self) -> asyncio.Task[list[Part]]:
+        task = self._running
+        if task is None or (task.done() and time.monotonic() - self._started >= FRESH_SECONDS):
+            self._started = time.monotonic()
+            task = self._running = asyncio.ensure_future(self._guarded())
+        return task
+
+    async def _guarded(self) -> list[Part]:
+        return await self.check()
+
+
+def postgres_probe(url: URL, wanted_revision: str, timeout: float) -> Probe:
+    """Checks `postgres` and `schema` on a connection of its own: a full pool is no lost Postgres."""
+
+    async def check() -> list[Part]:
+        try:
+            revisions = await _revisions(url, timeout)
+        except psycopg.Error as error:
+            detail = _connection_detail(error)
+            return [Part("postgres", ok=False, detail=detail), Part("schema", ok=False, detail="not known")]
+        return [Part("postgres", ok=True), _schema_part(revisions, wanted_revision)]
+
+    return Probe(("postgres", "schema"), check, timeout)
+
+
+async def _revisions(url: URL, bound: float) -> list[str]:
+    """The rows of alembic's table; none if it does not exist."""
+    connection = await psycopg.AsyncConnection.connect(
+        host=url.host,
+        port=url.port or 5432,
+        user=url.username,
+        password=url.password,
+        dbname=url.database,
+        application_name="nexus-ready",
+        # The network may swallow what we send: end such a connection instead of keeping it for minutes.
+        tcp_user_timeout=int(bound * 1000),
+        autocommit=True,
+    )
+    async with connection:
+        try:
+            cursor = await connection.execute("SELECT version_num FROM alembic_version ORDER BY version_num")
+            return [row[0] for row in await cursor.fetchall()]
+        except psycopg.errors.UndefinedTable:
+            return []
+
+
+def _connection_detail(error: psycopg.Error) -> str:
+    message = str(error)
+    for text, detail in (
+        ("password authentication failed", "refused our password"),
+        ("too many clients", "has no connection left"),
+        ("remaining connection slots", "has no connection left"),
+        ("starting up", "is starting up"),
+        ("shutting down", "is shutting down"),
+        ("Connection refused", "refused the connection"),
+        ("does not exist", "has no such user or database"),
+    ):
+        if text in message:
+            return detail
+    return "is out of reach"
+
+
+def _schema_part(revisions: list[str], wanted: str) -> Part:
+    found = ", ".join(revisions) or "none"
+    return Part("schema", ok=found == wanted, detail=f"revision {found}, wanted {wanted}")
+
+
+def redis_probe(url: str, timeout: float) -> Probe:
+    """Checks `redis`: it is there, lets us in and answers PING."""
+    client = redis.asyncio.Redis.from_url(
+        url, socket_timeout=timeout, socket_connect_timeout=timeout, client_name="nexus-ready"
+    )
+
+    async def check() -> list[Part]:
+        try:
+            await client.ping()
+        except redis.exceptions.AuthenticationError:
+            return [Part("redis", ok=False, detail="refused our password")]
+        except (redis.exceptions.RedisError, OSError):
+            return [Part("redis", ok=False, detail="is out of reach")]
+        return [Part("redis", ok=True)]
+
+    return Probe(("redis",), check, timeout)
