@@ -128,13 +128,13 @@ def _schema_part(revisions: list[str], wanted: str) -> Part:
 
 def redis_probe(url: str, timeout: float) -> Probe:
     """Checks `redis`: it is there, lets us in and answers PING."""
-    client = redis.asyncio.Redis.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=timeout, client_name="nexus-ready"
-    )
 
     async def check() -> list[Part]:
         try:
-            await client.ping()
+            async with redis.asyncio.Redis.from_url(
+                url, socket_timeout=timeout, socket_connect_timeout=timeout, client_name="nexus-ready"
+            ) as client:
+                await client.ping()
         except redis.exceptions.AuthenticationError:
             return [Part("redis", ok=False, detail="refused our password")]
         except (redis.exceptions.RedisError, OSError):

@@ -1,0 +1,45 @@
+"""The `nexus` command, on the host and in the api container."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
+
+from nexus.config import Settings, settings_or_exit
+from nexus.db.engine import create_database_engine
+from nexus.seed import seed
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"nexus: {message}\n")
+    return 1
+
+
+def _seed(settings: Settings) -> int:
+    """Put the texts of nexus/seed/data into the database: all of them, or none."""
+    if settings.is_public_deployment:
+        return _complain(f"seed is for local and test; NEXUS_ENV is {settings.NEXUS_ENV}")
+    engine = create_database_engine(settings.database_url, application_name="nexus-seed")
+    try:
+        with Session(engine) as session, session.begin():
+            for work, rows in seed(session):
+                state = f"added {rows} rows" if rows else "was there already"
+                sys.stdout.write(f"{work.media_id}  {work.kind:<12} {work.title}: {state}\n")
+    except OperationalError:
+        return _complain(f"Postgres at {settings.database_url.host} cannot be used. Is it up? Try 'make ps'")
+    except ProgrammingError:
+        return _complain("the database is not at the newest revision: run 'make migrate' first")
+    finally:
+        engine.dispose()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 well, 1 refused or failed, 2 usage, 78 wrong settings."""
+    parser = argparse.ArgumentParser(prog="nexus", description="Nexus on the command line.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs.add_parser("seed", help="put two public-domain texts into the database (local and test only)")
+    parser.parse_args(argv)
+    return _seed(settings_or_exit())

@@ -1,0 +1,78 @@
+"""Up and down the chain of revisions: what the catalog holds at each stop."""
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from nexus.db.migrations import alembic_config
+from nexus.db.models import Base
+from tests.migrations.conftest import downgrade, schema, upgrade, written_schema
+
+REVISIONS = [
+    script.revision
+    for script in reversed(list(ScriptDirectory.from_config(alembic_config()).walk_revisions()))
+]
+
+
+def test_migration_applies_cleanly(fresh_db: URL) -> None:
+    """Migration 0002 applies to 0001 state."""
+    upgrade(fresh_db, "0001")
+    assert schema(fresh_db) == written_schema("0001")
+    upgrade(fresh_db, "0002")
+    assert schema(fresh_db) == written_schema("0002")
+
+
+def test_migration_rollback(migrated_db: URL) -> None:
+    """Migration 0002 rolls back cleanly."""
+    downgrade(migrated_db, "-1")
+    assert schema(migrated_db) == written_schema("0001")
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_up_down_up_leaves_no_trace(revision: str, fresh_db: URL) -> None:
+    upgrade(fresh_db, revision)
+    there = schema(fresh_db)
+    downgrade(fresh_db, "-1")
+    upgrade(fresh_db, revision)
+    assert schema(fresh_db) == there == written_schema(revision)
+
+
+def test_down_to_base_leaves_an_empty_schema(migrated_db: URL) -> None:
+    downgrade(migrated_db, "base")
+    assert schema(migrated_db) == ""
+
+
+def test_the_models_are_the_migrated_schema(fresh_db: URL) -> None:
+    """Types, labels, columns and their order, nullability, defaults, constraints, indexes with predicates."""
+    engine = create_engine(fresh_db, poolclass=NullPool)
+    Base.metadata.create_all(engine)
+    assert schema(fresh_db) == written_schema(REVISIONS[-1])
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        "ALTER TYPE failure_stage ADD VALUE 'moon'",
+        "DROP INDEX uix_media_canonical_url;"
+        "CREATE UNIQUE INDEX uix_media_canonical_url ON media (kind, canonical_url)",
+        "ALTER TABLE media ALTER created_by_user_id SET DEFAULT '00000000-0000-0000-0000-000000000000'",
+        "ALTER TABLE media ALTER processing_attempts DROP NOT NULL",
+        "ALTER TABLE memberships DROP CONSTRAINT ck_memberships_role, "
+        "ADD CONSTRAINT ck_memberships_role CHECK (role IN ('admin', 'member', 'guest'))",
+        "ALTER TABLE media_file ALTER size_bytes TYPE integer",
+        "ALTER TABLE media DROP CONSTRAINT fk_media_created_by_user_id, "
+        "ADD CONSTRAINT fk_media_created_by_user_id "
+        "FOREIGN KEY (created_by_user_id) REFERENCES users ON DELETE CASCADE",
+        "CREATE TABLE stray (id integer)",
+        "CREATE VIEW stray AS SELECT 1 AS one",
+        "CREATE FUNCTION stray() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "CREATE INDEX stray ON media (title)",
+    ],
+)
+def test_the_catalog_text_sees_drift(drift: str, migrated_db: URL) -> None:
+    engine = create_engine(migrated_db, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(drift)
+    assert schema(migrated_db) != written_schema(REVISIONS[-1])

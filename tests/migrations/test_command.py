@@ -1,0 +1,135 @@
+"""The migrator's command line, as the process that runs in the container."""
+
+import socket
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from nexus.db.migrations import LOCK_KEY
+from tests.migrations.conftest import Migrator, execute, schema, written_schema
+
+
+def test_it_upgrades_says_so_and_has_nothing_to_do_the_second_time(fresh_db: URL) -> None:
+    first = Migrator(fresh_db).run("upgrade")
+    assert first.returncode == 0
+    assert "revision=0001" in first.stderr
+    assert "revision='0002 (head)'" in first.stderr
+    second = Migrator(fresh_db).run("upgrade")
+    assert second.returncode == 0
+    assert "nothing to do" in second.stderr
+
+
+def test_one_step_back_and_where_we_are(migrated_db: URL) -> None:
+    migrator = Migrator(migrated_db)
+    assert migrator.run("current").stdout == "0002 (head)\n"
+    assert migrator.run("downgrade", "-1").returncode == 0
+    assert migrator.run("current").stdout == "0001\n"
+    assert migrator.run("downgrade", "base").returncode == 0
+    assert migrator.run("current").stdout == "base\n"
+
+
+def test_history_lists_every_revision(fresh_db: URL) -> None:
+    lines = Migrator(fresh_db).run("history").stdout.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["0001 -> 0002 (head)", "<base> -> 0001"]
+
+
+def test_check_is_content_with_a_migrated_database(migrated_db: URL) -> None:
+    done = Migrator(migrated_db).run("check")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_check_prints_what_differs(migrated_db: URL) -> None:
+    execute(migrated_db, "ALTER TABLE media ALTER title DROP NOT NULL")
+    done = Migrator(migrated_db).run("check")
+    assert done.returncode == 1
+    assert "-  column title text NOT NULL\n+  column title text\n" in done.stdout
+
+
+def test_check_names_both_revisions(fresh_db: URL) -> None:
+    done = Migrator(fresh_db).run("check")
+    assert done.returncode == 1
+    assert "revision=base wanted=0002" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["downgrade"], ["upgrade", "1", "2"], ["current", "x"]])
+def test_wrong_arguments_give_usage_and_exit_2(arguments: list[str], fresh_db: URL) -> None:
+    done = Migrator(fresh_db).run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: migrator")
+
+
+def test_an_unknown_revision_is_named(fresh_db: URL) -> None:
+    done = Migrator(fresh_db).run("upgrade", "0815")
+    assert done.returncode == 2
+    assert "0815" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_four_at_once_on_an_empty_database_all_end_well(fresh_db: URL) -> None:
+    processes = [Migrator(fresh_db).start("upgrade") for _ in range(4)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], outputs
+    assert schema(fresh_db) == written_schema("0002")
+
+
+def test_a_lock_that_is_held_too_long_names_its_holder(fresh_db: URL) -> None:
+    engine = create_engine(
+        fresh_db,
+        poolclass=NullPool,
+        connect_args={"application_name": "somebody else"},
+        isolation_level="AUTOCOMMIT",
+    )
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+        done = Migrator(fresh_db).run("upgrade", MIGRATOR_WAIT_SECONDS="0.5")
+    assert done.returncode == 4
+    assert "somebody else (pid" in done.stderr.splitlines()[-1]
+    assert schema(fresh_db) == ""
+
+
+def test_no_postgres_is_one_line_with_the_place_to_look(fresh_db: URL) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = fresh_db.set(host="127.0.0.1", port=unused.getsockname()[1])
+        done = Migrator(nobody).run("upgrade", MIGRATOR_WAIT_SECONDS="0.3")
+    assert done.returncode == 3
+    assert "did not answer within 0.3 s" in done.stderr.splitlines()[-1]
+    assert "docker compose ps" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "variable"),
+    [
+        ({"password": "wrong"}, "POSTGRES_PASSWORD"),
+        ({"database": "nexus_test_absent"}, "POSTGRES_DB"),
+        # Postgres asks an unknown user for a password too, so that nobody can find out who exists.
+        ({"username": "nobody_here"}, "POSTGRES_PASSWORD"),
+    ],
+)
+def test_a_refusal_is_one_line_with_the_remedy_and_no_waiting(
+    change: dict[str, str], variable: str, fresh_db: URL
+) -> None:
+    done = Migrator(fresh_db.set(**change)).run("upgrade")  # type: ignore[arg-type]
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert f"{variable} differs" in line
+    assert "make reset" in line
+
+
+def test_wrong_settings_are_one_line_each(fresh_db: URL) -> None:
+    done = Migrator(fresh_db).run("upgrade", NEXUS_ENV="moon", REDIS_URL="")
+    assert done.returncode == 78
+    assert sorted(line.split(":")[1] for line in done.stderr.splitlines()) == [
+        " setting NEXUS_ENV",
+        " setting REDIS_URL",
+    ]
+
+
+def test_a_failing_revision_says_so_in_one_line(fresh_db: URL) -> None:
+    execute(fresh_db, "CREATE TABLE libraries (id integer)")
+    done = Migrator(fresh_db).run("upgrade")
+    assert done.returncode == 1
+    assert 'relation "libraries" already exists' in done.stderr
+    assert "Traceback" not in done.stderr

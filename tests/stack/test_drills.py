@@ -1,0 +1,63 @@
+"""Drills: a service is killed, frozen or stopped, and the others say so and recover by themselves."""
+
+import pytest
+
+from tests.stack.conftest import Stack, readiness
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.docker, pytest.mark.drill, pytest.mark.timeout(240)]
+
+
+def await_readiness(api_url: str, status: int, failed: set[str]) -> None:
+    def matches() -> bool:
+        code, parts = readiness(api_url)
+        return code == status and {name for name, state in parts.items() if state == "failed"} == failed
+
+    wait_until(f"/ready is {status} with {failed or 'nothing'} failed", matches, seconds=30)
+
+
+@pytest.mark.parametrize("harm", ["killed", "frozen"])
+def test_postgres_is_away(harm: str, stack: Stack, api_url: str) -> None:
+    with getattr(stack, harm)("postgres"):
+        await_readiness(api_url, 503, {"postgres", "schema"})
+        stack.await_health("api", "unhealthy")
+        assert stack.health("worker") == "healthy"
+    await_readiness(api_url, 200, set())
+    stack.await_health("api", "healthy")
+
+
+@pytest.mark.parametrize("harm", ["killed", "frozen"])
+def test_redis_is_away(harm: str, stack: Stack, api_url: str) -> None:
+    with getattr(stack, harm)("redis"):
+        await_readiness(api_url, 503, {"redis"})
+        stack.await_health("worker", "unhealthy")
+    await_readiness(api_url, 200, set())
+    stack.await_health("worker", "healthy")
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "postgres", "redis"])
+def test_a_stop_is_clean_and_the_start_after_it_too(name: str, stack: Stack) -> None:
+    container = stack.service(name)
+    container.stop(timeout=30)
+    state = stack.state(name)
+    container.start()
+    assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
+    stack.await_health(name, "healthy")
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_process_that_crashes_comes_back_alone(name: str, stack: Stack) -> None:
+    started = stack.state(name)["StartedAt"]
+    # From inside, to the parent of everything: the engine restarts what it did not kill itself.
+    stack.execute(name, "bash", "-c", "kill -KILL $(cat /proc/1/task/1/children)")
+    wait_until(f"{name} was started again", lambda: stack.state(name)["StartedAt"] != started, seconds=30)
+    stack.await_health(name, "healthy")
+
+
+def test_a_migrator_that_is_killed_is_mended_by_the_next(stack: Stack, api_url: str) -> None:
+    migrator = stack.service("migrator")
+    migrator.start()
+    migrator.kill()
+    migrator.start()
+    assert migrator.wait(timeout=60)["StatusCode"] == 0
+    await_readiness(api_url, 200, set())
