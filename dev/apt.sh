@@ -2,10 +2,6 @@
 # apt without touching the system: lists, cache and status of our own in a folder, everything else (proxies, CA,
 # credentials, mirrors) as this machine has it. Needs no root. Source after lib.sh.
 
-# The archive's own addresses: used only on a machine that names no Debian mirror of its own (Ubuntu).
-DEBIAN_DEFAULT=http://deb.debian.org/debian
-SECURITY_DEFAULT=http://deb.debian.org/debian-security
-
 # apt_folder DIR [keep-sources]: writes DIR/apt.conf. It is read after the machine's own configuration (-c), so it can also
 # empty hooks that would run on every private update.
 apt_folder() {
@@ -18,6 +14,8 @@ apt_folder() {
     printf 'Dir::Log "%s";\nDir::Etc::Preferences "/dev/null";\nDir::Etc::PreferencesParts "/dev/null";\n' "$dir"
     if [[ ${2:-} != keep-sources ]]; then
       printf 'Dir::Etc::SourceList "%s";\nDir::Etc::SourceParts "/dev/null";\n' "$dir/sources.list"
+      # One list that cannot be fetched is a failure, not a warning.
+      printf 'APT::Update::Error-Mode "any";\n'
     fi
     cat <<'CONF'
 #clear APT::Update::Pre-Invoke;
@@ -46,32 +44,56 @@ apt_in() {
 
 # first_apt_error FILE: the line of apt's output that says why, for a one-line message.
 first_apt_error() {
-  local line
-  line=$(grep -m1 -E '^(E|W|Err)[:]' "$1" 2>/dev/null || tail -n 1 "$1" 2>/dev/null) || true
+  local mark line
+  for mark in E: Err: W:; do
+    line=$(grep -m1 "^$mark" "$1" 2>/dev/null) && break
+  done
   printf '%s' "${line:-no reason given}"
 }
 
-# debian_mirrors: sets MIRROR, UPDATES (yes or empty), SECURITY (address or empty) from the machine's configuration.
-# Origin is known to apt once lists were fetched; before that the address' last part has to do.
+# configured_releases: this machine's package sources, as `address|release|component|origin|label`. Before the first
+# `apt-get update` apt lists none of them, but knows what it would fetch: then component and origin are unknown.
+# shellcheck disable=SC2016 # apt's own variables
+configured_releases() {
+  local known
+  known=$(apt-get indextargets --format '$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(LABEL)' 'Created-By: Packages' 2>/dev/null) || true
+  if [[ -n $known ]]; then
+    printf '%s\n' "$known"
+  else
+    apt-get -o Debug::NoLocking=true update --print-uris 2>/dev/null | sed -n "s,^'\(.*\)/dists/\([^/]*\)/InRelease' .*,\1|\2|main||,p"
+  fi
+}
+
+# foreign_mirror DIR: prints where Debian is to be had for a machine that names no mirror of it (Ubuntu): DEBIAN_MIRROR, else
+# what the signed package debootstrap knows. This project holds no such address.
+foreign_mirror() {
+  if [[ -n ${DEBIAN_MIRROR:-} ]]; then printf '%s' "${DEBIAN_MIRROR%/}"; return; fi
+  fetch_unpacked "$1" debootstrap || return 1
+  sed -n 's/^DEF_MIRROR="\(.*\)"$/\1/p' "$1/unpacked/usr/sbin/debootstrap"
+}
+
+# debian_mirrors DIR: sets MIRROR, UPDATES (yes or empty), SECURITY (address or empty) from the machine's configuration.
+# Where the origin is unknown, the address' last part has to do.
+# shellcheck disable=SC2034 # for the scripts that source this
 debian_mirrors() {
   local uri release component origin label
   MIRROR='' UPDATES='' SECURITY=''
   os_release
   if [[ $OS_ID != debian ]]; then
-    MIRROR=$DEBIAN_DEFAULT UPDATES=yes SECURITY=$SECURITY_DEFAULT
-    return 0
+    MIRROR=$(foreign_mirror "$1") UPDATES=yes
+    [[ -n $MIRROR ]]
+    return
   fi
   while IFS='|' read -r uri release component origin label; do
     [[ $component == main ]] || continue
     case $origin:$label:$release:${uri%/} in
-      Debian:Debian-Security:* | *\)::*-security:*/debian-security) SECURITY=${SECURITY:-${uri%/}} ;;
-      Debian:Debian:*-updates:* | *\)::*-updates:*/debian) UPDATES=yes ;;
-      Debian:Debian:*-backports*) ;;
-      Debian:Debian:* | *\)::*:*/debian) MIRROR=${MIRROR:-${uri%/}} ;;
+      Debian:Debian-Security:* | ::*-security:*/debian-security) SECURITY=${SECURITY:-${uri%/}} ;;
+      Debian:Debian:*-updates:* | ::*-updates:*/debian) UPDATES=yes ;;
+      Debian:Debian:*-backports* | ::*-backports*) ;;
+      Debian:Debian:* | ::*:*/debian) MIRROR=${MIRROR:-${uri%/}} ;;
     esac
-  done < <(apt-get indextargets --format '$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(LABEL)' \
-    'Created-By: Packages' 2>/dev/null)
-  MIRROR=${MIRROR:-$DEBIAN_DEFAULT}
+  done < <(configured_releases)
+  [[ -n ${MIRROR:=${DEBIAN_MIRROR:-}} ]]
 }
 
 # debian_keyring DIR: sets KEYRING to the archive keys that this system trusts; Ubuntu has them as a signed package.

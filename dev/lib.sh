@@ -75,3 +75,25 @@ as_root() {
 
 # sudo_prefix: what a remedy that changes the system starts with for this user.
 sudo_prefix() { if ((EUID != 0)); then printf 'sudo '; fi; }
+
+# sha256 FILE...: one line per file. macOS names the tool differently.
+sha256() { if have sha256sum; then sha256sum -- "$@"; else shasum -a 256 -- "$@"; fi; }
+
+# in_group COMMAND...: runs it in a process group of its own and waits for it. A signal to this script is then acted upon
+# at once, and end_group (from its trap) ends all that was started there, however deep.
+in_group() {
+  local status=0
+  set -m
+  "$@" </dev/null &
+  GROUP=$!
+  set +m
+  wait "$GROUP" || status=$?
+  GROUP=
+  return "$status"
+}
+
+end_group() {
+  [[ -n ${GROUP:-} ]] || return 0
+  kill -TERM -- "-$GROUP" 2>/dev/null || true
+  wait "$GROUP" 2>/dev/null || true
+}

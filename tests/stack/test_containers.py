@@ -16,14 +16,6 @@ def test_the_five_services_are_there_and_the_migrator_ended_well(stack: Stack) -
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
 
 
-def test_api_and_worker_started_after_the_migrator_ended(stack: Stack) -> None:
-    ended = str(stack.state("migrator")["FinishedAt"])
-    for name in ("api", "worker"):
-        first_start = stack.service(name).attrs["Created"]
-        assert first_start
-        assert str(stack.state(name)["StartedAt"]) > ended
-
-
 @pytest.mark.parametrize("name", ALL)
 def test_hardening_of_the_running_container(name: str, stack: Stack) -> None:
     container = stack.service(name)

@@ -55,7 +55,9 @@ _TABLES = (
             kind IN ('web_article', 'epub', 'pdf', 'video', 'podcast_episode')
         ),
         CONSTRAINT ck_media_processing_status CHECK (
-            processing_status IN ('pending', 'extracting', 'ready_for_reading', 'embedding', 'ready', 'failed')
+            processing_status IN (
+                'pending', 'extracting', 'ready_for_reading', 'embedding', 'ready', 'failed'
+            )
         )
     )
     """,

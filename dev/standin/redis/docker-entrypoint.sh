@@ -14,14 +14,19 @@ fi
 # Files that redis writes are its own only, unless a mask was set on purpose.
 if [ "$(umask)" = 0022 ]; then umask 0077; fi
 
-# The official binary is built with protected mode off: inside a container the network decides who gets in. Here it is the
-# first argument, which a configuration file or a later argument overrides.
+# The official binary is built with protected mode off: inside a container the network decides who gets in. Said first, so
+# that later arguments win; a configuration file (or `-`, standard input) has to stay in front, and wins as well.
 if [ "$1" = redis-server ]; then
   shift
   case ${1:-} in
-    '' | -*) set -- --protected-mode no "$@" ;;
-    # A configuration file has to stay first: what it says itself must win, so ask it.
-    *) grep -qs '^[[:space:]]*protected-mode' "$1" || set -- "$@" --protected-mode no ;;
+    -v | --version | -h | --help | --test-memory | --check-system) ;;
+    '' | -?*) set -- --protected-mode no "$@" ;;
+    -) shift && set -- - --protected-mode no "$@" ;;
+    *)
+      file=$1
+      shift
+      if grep -qs '^[[:space:]]*protected-mode' "$file"; then set -- "$file" "$@"; else set -- "$file" --protected-mode no "$@"; fi
+      ;;
   esac
   set -- redis-server "$@"
 fi
