@@ -1,8 +1,9 @@
 # Every verb of this repository. CI calls only these. `make` alone lists them.
 .DEFAULT_GOAL := help
 
-# The disposable stack: a project, images, networks and a volume of its own.
-CI_COMPOSE := docker compose -f compose.yml -f compose.ci.yml
+# The disposable stack: a project, images, networks and a volume of its own. The name is given here too, because a
+# COMPOSE_PROJECT_NAME in the shell or in .env is stronger than `name:` in the file.
+CI_COMPOSE := docker compose --project-name nexus-ci -f compose.yml -f compose.ci.yml
 # Tools run in the test image, and directly where we are inside it (devcontainer, test-runner).
 IN_TEST_IMAGE := $(if $(NEXUS_TEST_IMAGE),,$(CI_COMPOSE) run --rm --no-deps -T tests)
 
@@ -33,7 +34,7 @@ seed: docker base-images ## Put two public-domain texts into the local database;
 	docker compose run --rm api nexus seed
 
 .PHONY: watch
-watch: docker base-images ## Rebuild and restart what an edit touches, until Ctrl-C.
+watch: docker base-images ## Rebuild and restart the API when its code is edited, until Ctrl-C.
 	docker compose watch
 
 ##@ Database
