@@ -1,0 +1,59 @@
+"""Texts for people: what they point to is there."""
+
+import re
+from posixpath import dirname, join, normpath
+
+import pytest
+
+from tests.repo.tree import files, text
+
+PAGES = [path for path in files() if path.endswith(".md")]
+_FENCE = re.compile(r"(?ms)^```.*?^```")
+
+
+def links(page: str) -> list[str]:
+    """The targets of a page's links and images that lie in this repository; code is left out."""
+    prose = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", text(page)))
+    targets: list[str] = re.findall(r"\]\(\s*<?([^)>\s]+)", prose) + re.findall(
+        r"(?m)^\[[^\]]+\]:\s*(\S+)", prose
+    )
+    return [target for target in targets if not re.match(r"[a-z][a-z+.-]*:", target)]
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as code hosts make them."""
+    headings = re.findall(r"(?m)^#+ +(.+?)\s*#*$", _FENCE.sub("", text(page)))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(page: str, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    place = normpath(join(dirname(page), path)) if path else page
+    folders = {dirname(each) for each in files()}
+    if place not in files():
+        return bool(anchor) or not any(f"{folder}/".startswith(f"{place}/") for folder in folders)
+    return bool(anchor) and place in PAGES and anchor not in anchors(place)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    assert [target for target in links(page) if broken(page, target)] == []
+
+
+@pytest.mark.parametrize("command", ["make up", "make test"])
+def test_the_readme_names_the_two_commands(command: str) -> None:
+    assert re.search(rf"(?m)^ *(\$ )?{command}\b", text("README.md"))
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_the_readme_says_where_to_read_on(name: str) -> None:
+    assert name in links("README.md")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_every_page_of_docs_is_linked_from_somewhere(page: str) -> None:
+    others = [each for each in PAGES if each != page]
+    reached = {
+        normpath(join(dirname(each), link.partition("#")[0])) for each in others for link in links(each)
+    }
+    assert page in reached
