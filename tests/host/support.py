@@ -1,0 +1,234 @@
+"""What the tests on the host share: copies of the checkout, stacks made of them, rendered configurations."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.waiting import wait_until
+
+REPO = Path(__file__).resolve().parents[2]
+IMAGE_VARIABLES = ("PYTHON_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE")
+PORT_VARIABLES = {"api": "API_PORT", "postgres": "POSTGRES_PORT", "redis": "REDIS_PORT"}
+CI_FILES = ("-f", "compose.yml", "-f", "compose.ci.yml")
+
+Result = subprocess.CompletedProcess[str]
+Rendered = dict[str, Any]
+
+
+def documented_variables() -> dict[str, str]:
+    """Every variable of .env.example with its value there, also where the line is commented out."""
+    text = (REPO / ".env.example").read_text()
+    return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
+
+
+def chosen_images() -> dict[str, str]:
+    """The base images of this machine: from the shell, else from .env, where dev/base-images writes them."""
+    dotenv = REPO / ".env"
+    text = dotenv.read_text() if dotenv.exists() else ""
+    lines = dict(re.findall(r"^([A-Z_]+)=(.+)$", text, re.MULTILINE))
+    found = {name: os.environ.get(name) or lines.get(name) for name in IMAGE_VARIABLES}
+    return {name: value for name, value in found.items() if value}
+
+
+def clean_environment() -> dict[str, str]:
+    """This shell's environment without what a developer, or the make around us, may have set for Nexus."""
+    ours = documented_variables()
+    foreign = re.compile(r"COMPOSE_|NEXUS_|MAKE|MFLAGS|PYTHON$")
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not foreign.match(name)}
+    return kept | chosen_images()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on. All are held until the last is known, so that no two are the same."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def end_group(process: subprocess.Popen[str], seconds: float = 10) -> None:
+    """End a process and all it started: politely, then not. Returns only when nothing of it is left."""
+
+    def ended() -> bool:
+        # The leader stays in its group until somebody asks for its exit code.
+        return process.poll() is not None and group_is_gone(process.pid)
+
+    for sign in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(AssertionError):
+            wait_until(f"process group {process.pid} ends", ended, seconds=seconds)
+            return
+    raise AssertionError(f"process group {process.pid} survives SIGKILL")
+
+
+def run(
+    *command: str,
+    cwd: Path,
+    env: Mapping[str, str],
+    check: bool = True,
+    timeout: float = 240,
+    stdin: str = "",
+) -> Result:
+    """Run a command in a process group of its own: the compose plugin outlives a killed docker client."""
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=dict(env),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(stdin, timeout=timeout)
+    except BaseException:
+        end_group(process)
+        raise
+    result = Result(command, process.returncode, out, err)
+    assert not check or result.returncode == 0, f"{' '.join(command)}: {result.returncode}\n{out}{err}"
+    return result
+
+
+def checkout_copy(target: Path, umask: int = 0o022) -> Path:
+    """Copy what a clone would hold, and what is about to be added, with the modes a clone would have."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"],
+        cwd=REPO,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    target.mkdir(mode=0o777 & ~umask, parents=True)
+    for name in filter(None, listed.split("\0")):
+        source, copy = REPO / name, target / name
+        if not source.is_file():  # tracked, and removed in the working tree
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+        copy.chmod((0o777 if os.access(source, os.X_OK) else 0o666) & ~umask)
+    for folder in (path for path in target.rglob("*") if path.is_dir()):
+        folder.chmod(0o777 & ~umask)
+    return target
+
+
+@contextlib.contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """As an editor does it; taken back afterwards."""
+    text = path.read_text()
+    assert text.count(old) == 1, f"{path.name} holds {text.count(old)} times: {old}"
+    path.write_text(text.replace(old, new))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def rendered(directory: Path, *arguments: str, **variables: str) -> Rendered:
+    """What compose makes of the files in `directory`, with these variables in an otherwise clean shell."""
+    result = run(
+        "docker", "compose", *arguments, "config", "--format", "json",
+        cwd=directory, env=clean_environment() | variables,
+    )  # fmt: skip
+    # Extension fields are anchors for people; what counts is where they are used.
+    return {key: value for key, value in json.loads(result.stdout).items() if not key.startswith("x-")}
+
+
+@dataclass
+class Stack:
+    """A compose project of its own, from a copy of the checkout, on free ports."""
+
+    directory: Path
+    variables: dict[str, str] = field(default_factory=dict)
+    project: str = field(default_factory=lambda: f"nexus-host-{uuid4().hex[:8]}")
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ports = dict(zip(PORT_VARIABLES, free_ports(len(PORT_VARIABLES)), strict=True))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # The project's name travels as a variable, so that make and the scripts of dev/ obey it too: nothing
+        # that is run with this can touch the developer's own project.
+        return {
+            **clean_environment(),
+            **{PORT_VARIABLES[name]: str(port) for name, port in self.ports.items()},
+            # Shorter than 3 s, so that a start is noticed soon; at 1 s the probes alone take half a core.
+            "HEALTH_INTERVAL": "2s",
+            "NEXUS_INSTALL": "no",
+            **self.variables,
+            "COMPOSE_PROJECT_NAME": self.project,
+        }
+
+    def run(self, *command: str, check: bool = True, **variables: str) -> Result:
+        return run(*command, cwd=self.directory, env=self.environment | variables, check=check)
+
+    def compose(self, *arguments: str, check: bool = True, **variables: str) -> Result:
+        return self.run("docker", "compose", "--progress", "quiet", *arguments, check=check, **variables)
+
+    def migrator(self, *arguments: str, check: bool = True, **variables: str) -> Result:
+        return self.compose("run", "--rm", "-T", "migrator", *arguments, check=check, **variables)
+
+    def up(self) -> None:
+        result = self.compose("up", "--detach", "--wait", check=False)
+        # Compose names only who failed; why is in the logs, which go with the stack.
+        assert result.returncode == 0, result.stderr + self.compose("logs", "--tail", "5").stdout
+
+    def down(self) -> None:
+        self.compose("down")
+
+    def shell(self, service: str, script: str, *options: str) -> str:
+        """The output of a shell script in a running container."""
+        return self.compose("exec", "-T", *options, service, "sh", "-c", script).stdout
+
+    def sql(self, statement: str) -> str:
+        command = f'psql -qAt -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "{statement}"'
+        return self.shell("postgres", command).strip()
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.ports['api']}{path}", timeout=5, trust_env=False)
+
+    def image(self, service: str) -> str:
+        return f"{self.project}-{service}"
+
+    def volumes(self) -> list[str]:
+        label = f"label=com.docker.compose.project={self.project}"
+        return self.run("docker", "volume", "ls", "--quiet", "--filter", label).stdout.split()
+
+    def remove(self) -> None:
+        """With its volume and images. Nothing in it is worth a graceful stop."""
+        down = ("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "0")
+        # Twice: a container that vanishes meanwhile ends compose before it comes to the volume.
+        if self.compose("--profile", "test", *down, check=False).returncode:
+            self.compose("--profile", "test", *down)
+
+
+@contextlib.contextmanager
+def stack_of(directory: Path, **variables: str) -> Iterator[Stack]:
+    stack = Stack(directory, variables)
+    try:
+        yield stack
+    finally:
+        stack.remove()

@@ -1,0 +1,150 @@
+"""What a person sees who lacks or mistyped something: one line, with the remedy, and an exit code."""
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.host.support import Stack, checkout_copy, clean_environment, run, stack_of
+
+# Without cached images the shared stack takes its time.
+pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkout_copy(tmp_path_factory.mktemp("messages") / "nexus")
+
+
+def _complaint(directory: Path, *command: str, **variables: str) -> str:
+    """The one line of ours. Besides it, only make itself may say that something failed."""
+    env = clean_environment() | {"NEXUS_INSTALL": "no", "COMPOSE_PROJECT_NAME": "nexus-host-none"} | variables
+    result = run(*command, cwd=directory, env=env, check=False)
+    assert result.returncode != 0, result.stdout
+    lines = [
+        line
+        for line in (result.stdout + result.stderr).splitlines()
+        if not re.match(r"make(\[\d\])?: ", line)
+    ]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("nexus: ")
+    return lines[0]
+
+
+def _shim(folder: Path, name: str, script: str) -> Path:
+    """A program that answers in place of the real one, which is reachable in it as $REAL."""
+    folder.mkdir(exist_ok=True)
+    shim = folder / name
+    shim.write_text(f"#!/bin/sh\nREAL=$(PATH=${{PATH#*:}} command -v {name})\n{script}\n")
+    shim.chmod(0o755)
+    return shim
+
+
+def _in_front(folder: Path) -> str:
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def _path_without(folder: Path, *absent: str) -> str:
+    """A PATH with everything this one has, but for some commands."""
+    folder.mkdir()
+    for place in filter(os.path.isdir, os.environ["PATH"].split(":")):
+        for entry in os.scandir(place):
+            link = folder / entry.name
+            if entry.name not in absent and not link.is_symlink():
+                link.symlink_to(entry.path)
+    return str(folder)
+
+
+def test_prerequisites_are_silent_when_all_is_there(directory: Path) -> None:
+    result = run("dev/prerequisites", "docker", cwd=directory, env=clean_environment())
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_docker_absent(directory: Path, tmp_path: Path) -> None:
+    path = _path_without(tmp_path / "bin", "docker", "dockerd", "docker-compose")
+    line = _complaint(directory, "make", "ps", PATH=path)
+    assert line.startswith("nexus: Docker is not installed: ")
+    assert "install" in line.split(": ", 2)[2]
+
+
+def test_engine_not_reachable(directory: Path, tmp_path: Path) -> None:
+    socket_of_nobody = f"unix://{tmp_path}/docker.sock"
+    line = _complaint(directory, "make", "ps", DOCKER_HOST=socket_of_nobody)
+    assert line == f"nexus: Docker Engine is not running: check DOCKER_HOST ({socket_of_nobody})"
+
+
+def test_no_permission_for_the_socket(directory: Path, tmp_path: Path) -> None:
+    said = (
+        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
+    )
+    _shim(tmp_path / "bin", "docker", f'[ "$1" = version ] || exec "$REAL" "$@"\necho "{said}" >&2; exit 1')
+    line = _complaint(directory, "make", "ps", PATH=_in_front(tmp_path / "bin"))
+    assert line.startswith("nexus: you may not use Docker's socket: ")
+    assert "docker group" in line
+
+
+def test_engine_too_old(directory: Path, tmp_path: Path) -> None:
+    _shim(tmp_path / "bin", "docker", '[ "$1" = version ] || exec "$REAL" "$@"\necho 19.03.15')
+    line = _complaint(directory, "make", "ps", PATH=_in_front(tmp_path / "bin"))
+    assert line.startswith("nexus: Docker Engine 19.03.15 is too old, 20.10 or newer is needed: ")
+
+
+def test_compose_missing(directory: Path, tmp_path: Path) -> None:
+    said = "docker: 'compose' is not a docker command."
+    _shim(tmp_path / "bin", "docker", f'[ "$1" = compose ] || exec "$REAL" "$@"\necho "{said}" >&2; exit 1')
+    line = _complaint(directory, "make", "ps", PATH=_in_front(tmp_path / "bin"))
+    what = r"(Docker's Compose plugin is missing|only Compose v1 .* is there.*)"
+    assert re.match(rf"nexus: {what}: .*\b(run|install)\b", line)
+
+
+def test_compose_too_old(directory: Path, tmp_path: Path) -> None:
+    _shim(tmp_path / "bin", "docker", '[ "$1" = compose ] || exec "$REAL" "$@"\necho 2.20.0')
+    line = _complaint(directory, "make", "ps", PATH=_in_front(tmp_path / "bin"))
+    assert re.match(
+        r"nexus: Compose 2\.20\.0 is too old, 2\.24\.4 or newer is needed: .*\b(run|install)\b", line
+    )
+
+
+def test_python_too_old_for_the_host_way(directory: Path, tmp_path: Path) -> None:
+    old = _shim(tmp_path, "python3.9", 'echo 3.9; echo ""')
+    line = _complaint(directory, "make", "dev-api", PYTHON=str(old))
+    assert line.startswith("nexus: Python 3.9 is too old, no Python 3.11 or newer is there: install Python")
+
+
+@pytest.mark.parametrize("service", ["api", "postgres", "redis"])
+def test_port_taken_by_another_program(directory: Path, service: str) -> None:
+    # Should the check fail us, the stack would start: it is removed in any case.
+    with socket.create_server(("127.0.0.1", 0)) as listener, stack_of(directory) as stack:
+        stack.ports[service] = port = listener.getsockname()[1]
+        line = _complaint(directory, "make", "up", **stack.environment)
+    expected = (
+        f"nexus: port {port} of 127.0.0.1 is taken by another program: stop it, or choose another with "
+    )
+    assert line.startswith(f"{expected}{service.upper()}_PORT=")
+
+
+def test_second_up_does_not_take_its_own_ports_for_foreign(stack: Stack, tmp_path: Path) -> None:
+    # Only what comes before the start is asked about, so the start itself is left out.
+    _shim(tmp_path / "bin", "docker", '[ "$1 $2" = "compose up" ] || exec "$REAL" "$@"')
+    result = stack.run("dev/up", PATH=_in_front(tmp_path / "bin"))
+    assert "is taken" not in result.stderr
+    assert f"http://127.0.0.1:{stack.ports['api']} " in result.stdout
+
+
+def test_wrong_migrator_argument_shows_the_usage(stack: Stack) -> None:
+    result = stack.compose("run", "--rm", "-T", "--no-deps", "migrator", "bogus", check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: migrator ")
+    assert "invalid choice: 'bogus'" in result.stderr
+
+
+def test_wrong_settings_are_named_one_line_each(stack: Stack) -> None:
+    wrong = {"NEXUS_ENV": "production", "MIGRATOR_WAIT_SECONDS": "soon", "LOG_LEVEL": "LOUD"}
+    result = stack.compose("run", "--rm", "-T", "--no-deps", "migrator", "current", check=False, **wrong)
+    assert result.returncode == 78
+    lines = (result.stdout + result.stderr).strip().splitlines()
+    named = [re.match(r"nexus: setting (\w+): .*\(see \.env\.example\)$", line) for line in lines]
+    assert {match[1] for match in named if match} == set(wrong)
+    assert len(lines) == len(wrong)
