@@ -37,27 +37,11 @@ JUDGES = (
     "dev/drill",
 )
 
-#: What a file may hold all the same, and why. A line here that nothing needs any more is a fault too.
-STATED = {
-    # Ubuntu names no Debian mirror, and the stand-ins are made of Debian packages.
-    ("dev/apt.sh", r"\bdeb\. debian\.org\b"),
-}
-
-
-def allowed(path: str) -> set[str]:
-    return {pattern for stated, pattern in STATED if stated == path}
-
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("path", files())
 def test_a_file_holds_nothing_foreign(path: str, kind: str) -> None:
-    patterns = [pattern.replace(" ", "") for pattern in KINDS[kind] if pattern not in allowed(path)]
-    assert lines_with("|".join(patterns), [path]) == []
-
-
-@pytest.mark.parametrize(("path", "pattern"), STATED)
-def test_a_stated_exception_is_still_needed(path: str, pattern: str) -> None:
-    assert lines_with(pattern.replace(" ", ""), [path]) != []
+    assert lines_with("|".join(KINDS[kind]).replace(" ", ""), [path]) == []
 
 
 @pytest.mark.parametrize("path", below(*JUDGES))
