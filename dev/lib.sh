@@ -97,3 +97,13 @@ end_group() {
   kill -TERM -- "-$GROUP" 2>/dev/null || true
   wait "$GROUP" 2>/dev/null || true
 }
+
+# require_disk MEGABYTES: is so much free where Docker keeps its images?
+require_disk() {
+  local folder free
+  folder=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null) || return 0
+  # Not visible from here (another machine, macOS' own): then nobody can say.
+  free=$(df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }') || return 0
+  [[ -z $free ]] || ((free >= $1)) ||
+    die "only $free MB free where Docker keeps its images ($folder), $1 needed: docker system prune, or free some space"
+}

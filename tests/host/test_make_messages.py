@@ -140,6 +140,14 @@ def test_wrong_migrator_argument_shows_the_usage(stack: Stack) -> None:
     assert "invalid choice: 'bogus'" in result.stderr
 
 
+def test_no_disk(directory: Path, tmp_path: Path) -> None:
+    """`df` says what it says on a full disk; what comes of it is the script's own."""
+    _shim(tmp_path / "bin", "df", "printf 'Filesystem 1024-blocks Used Available\\n/dev/full 9 9 500000\\n'")
+    line = _complaint(directory, "dev/up", PATH=_in_front(tmp_path / "bin"))
+    assert line.startswith("nexus: only 488 MB free")
+    assert "docker system prune" in line
+
+
 def test_wrong_settings_are_named_one_line_each(stack: Stack) -> None:
     wrong = {"NEXUS_ENV": "production", "MIGRATOR_WAIT_SECONDS": "soon", "LOG_LEVEL": "LOUD"}
     result = stack.compose("run", "--rm", "-T", "--no-deps", "migrator", "current", check=False, **wrong)
