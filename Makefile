@@ -96,6 +96,9 @@ format: venv ## Rewrite the code in our style.
 	.venv/bin/ruff check --fix-only --quiet .
 	.venv/bin/ruff format .
 
+.PHONY: bench
+bench: bench-stack ## Run every benchmark.
+
 .PHONY: bench-stack
 bench-stack: docker base-images venv ## Measure start, rebuild, sizes, memory and probes; writes .bench/stack.json.
 	.venv/bin/python -m bench.stack
