@@ -6,7 +6,7 @@ whoever asks how often: /ready is public.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 import psycopg
@@ -30,7 +30,7 @@ class Part:
         return {"status": "ok" if self.ok else "failed", "detail": self.detail}
 
 
-Check = Callable[[], Awaitable[list[Part]]]
+Check = Callable[[], Coroutine[None, None, list[Part]]]
 
 
 @dataclass
@@ -63,11 +63,8 @@ class Probe:
         task = self._running
         if task is None or (task.done() and time.monotonic() - self._started >= FRESH_SECONDS):
             self._started = time.monotonic()
-            task = self._running = asyncio.ensure_future(self._guarded())
+            task = self._running = asyncio.create_task(self.check())
         return task
-
-    async def _guarded(self) -> list[Part]:
-        return await self.check()
 
 
 def postgres_probe(url: URL, wanted_revision: str, timeout: float) -> Probe:
