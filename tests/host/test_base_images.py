@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
 
 OFFICIAL = ("python:3.12-slim", "postgres:15.8", "redis:7.2-alpine")
 
-#: An engine with the stand-ins where $REACH is "nothing", and with the official images once $STATE exists, which
+#: An engine with the stand-ins where $REACH is "nothing", with the official images once $STATE exists, which
 #: a pull brings about where $REACH is "registry". The same on every machine, whatever it holds and reaches.
 DOCKER = """#!/bin/sh
 REAL=$(PATH=${PATH#*:} command -v docker)
