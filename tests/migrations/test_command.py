@@ -1,14 +1,17 @@
 """The migrator's command line, as the process that runs in the container."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from nexus.db.migrations import LOCK_KEY
 from tests.migrations.conftest import Migrator, execute, schema, written_schema
+from tests.waiting import wait_until
 
 
 def test_it_upgrades_says_so_and_has_nothing_to_do_the_second_time(fresh_db: URL) -> None:
@@ -67,22 +70,43 @@ def test_an_unknown_revision_is_named(fresh_db: URL) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_four_at_once_on_an_empty_database_all_end_well(fresh_db: URL) -> None:
-    processes = [Migrator(fresh_db).start("upgrade") for _ in range(4)]
-    outputs = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0, 0], outputs
-    assert schema(fresh_db) == written_schema("0002")
-
-
-def test_a_lock_that_is_held_too_long_names_its_holder(fresh_db: URL) -> None:
+@contextmanager
+def lock_held(url: URL) -> Iterator[Connection]:
+    """Somebody else migrates this database, as far as the migrator can see."""
     engine = create_engine(
-        fresh_db,
+        url,
         poolclass=NullPool,
         connect_args={"application_name": "somebody else"},
         isolation_level="AUTOCOMMIT",
     )
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+        yield connection
+
+
+WAITING = text("""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'nexus-migrator'
+""")
+
+
+def test_four_at_once_on_an_empty_database_all_end_well(fresh_db: URL) -> None:
+    with lock_held(fresh_db) as connection:
+        processes = [Migrator(fresh_db).start("upgrade") for _ in range(4)]
+        wait_until(
+            "all four wait for the lock",
+            lambda: connection.execute(WAITING).scalar_one() == 4,
+            seconds=60,
+        )
+        assert schema(fresh_db) == ""
+    # Let go at one moment, so that they really race.
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], outputs
+    assert schema(fresh_db) == written_schema("0002")
+
+
+def test_a_lock_that_is_held_too_long_names_its_holder(fresh_db: URL) -> None:
+    with lock_held(fresh_db):
         done = Migrator(fresh_db).run("upgrade", MIGRATOR_WAIT_SECONDS="0.5")
     assert done.returncode == 4
     assert "somebody else (pid" in done.stderr.splitlines()[-1]

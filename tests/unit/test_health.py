@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from nexus import health
 from nexus.health import Part, Probe
 
 pytestmark = pytest.mark.anyio
@@ -37,16 +38,33 @@ async def test_a_check_that_ignores_its_cancellation_does_not_hold_up_the_answer
     release.set()
 
 
-async def test_many_callers_share_one_run() -> None:
-    runs = 0
+class Counter:
+    """A check that is always well, and counts."""
 
-    async def count() -> list[Part]:
-        nonlocal runs
-        runs += 1
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def __call__(self) -> list[Part]:
+        self.runs += 1
         await asyncio.sleep(0)
         return [Part("redis", ok=True)]
 
+
+async def test_many_callers_at_once_share_one_run() -> None:
+    count = Counter()
     probe = Probe(("redis",), count, timeout=5)
     answers = await asyncio.gather(*(probe() for _ in range(100)))
-    assert runs == 1
+    assert count.runs == 1
     assert all(parts[0].ok for parts in answers)
+
+
+async def test_a_result_is_good_for_a_while_and_then_found_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = Counter()
+    probe = Probe(("redis",), count, timeout=5)
+    monkeypatch.setattr(health, "FRESH_SECONDS", 3600)
+    for _ in range(5):
+        await probe()
+    assert count.runs == 1
+    monkeypatch.setattr(health, "FRESH_SECONDS", 0)
+    await probe()
+    assert count.runs == 2
