@@ -167,7 +167,8 @@ def check(settings: Settings) -> int:
 
 
 def _difference(path: Path, live: str) -> str:
-    wanted = path.read_text().splitlines(keepends=True)
+    # A revision that is still being written has no file yet: then everything is a difference.
+    wanted = path.read_text().splitlines(keepends=True) if path.exists() else []
     return "".join(
         difflib.unified_diff(wanted, live.splitlines(keepends=True), f"db/schema/{path.name}", "database")
     )
