@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -11,10 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.report import ROOT
-
-IMAGES = ("PYTHON_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE")
-PORTS = ("API_PORT", "POSTGRES_PORT", "REDIS_PORT")
+from tests.checkout import PORT_VARIABLES, checkout_copy, chosen_images, free_ports
 
 
 def run(*command: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
@@ -25,31 +20,6 @@ def run(*command: str, env: dict[str, str] | None = None, cwd: Path | None = Non
     return result.stdout
 
 
-def _copy_tree(target: Path) -> None:
-    """Tracked files and new ones: what would be committed, and nobody's .env."""
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
-    for name in filter(None, listed.split("\0")):
-        source = ROOT / name
-        if source.is_file():  # deleted and not yet committed: listed, but not there
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target / name)
-
-
-def _base_images() -> dict[str, str]:
-    """The stand-ins that dev/base-images chose; nothing where the official images are used."""
-    dotenv = ROOT / ".env"
-    lines = dotenv.read_text() if dotenv.exists() else ""
-    return {name: value for name, value in re.findall(r"(?m)^(\w+)=(\S+)$", lines) if name in IMAGES}
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 class Project:
     """One stack of compose.yml under another name: every variable at its default, but ports and images."""
 
@@ -57,13 +27,13 @@ class Project:
         self.name = name
         self.folder = folder
         named = set(re.findall(r"\$\{(\w+)", (folder / "compose.yml").read_text()))
-        self.ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        self.ports = dict(zip(PORT_VARIABLES.values(), free_ports(len(PORT_VARIABLES)), strict=True))
         inherited = {
             key: value
             for key, value in os.environ.items()
-            if key not in named - set(IMAGES) and not key.startswith("COMPOSE_")
+            if key not in named and not key.startswith("COMPOSE_")
         }
-        self._env = _base_images() | inherited | {key: str(port) for key, port in self.ports.items()}
+        self._env = inherited | chosen_images() | {key: str(port) for key, port in self.ports.items()}
 
     def compose(self, *arguments: str, **variables: str) -> str:
         command = ("docker", "compose", "--project-name", self.name, *arguments)
@@ -90,8 +60,7 @@ class Project:
 def temporary_project(name: str) -> Iterator[Project]:
     """A project on a copy of this tree. Nothing of it is left, nor of an earlier run that was killed."""
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-        _copy_tree(Path(folder))
-        project = Project(name, Path(folder))
+        project = Project(name, checkout_copy(Path(folder) / "nexus"))
         project.remove()
         try:
             yield project

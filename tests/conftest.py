@@ -104,9 +104,9 @@ def api_url() -> str:
     return os.environ["NEXUS_API_URL"]
 
 
-def auth_headers(secret: str | None = None) -> dict[str, str]:
+def auth_headers() -> dict[str, str]:
     """What a request to the API of the running stack must carry."""
-    return {"X-Nexus-Internal": secret or os.environ["NEXUS_API_SECRET"]}
+    return {"X-Nexus-Internal": os.environ["NEXUS_API_SECRET"]}
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.support import Stack, checkout_copy, stack_of
+from tests.checkout import checkout_copy
+from tests.host.support import Stack, stack_of
 
 #: Everything that has a meaning in a URL, in a shell or in YAML, but for the $ that compose itself reads.
 AWKWARD_PASSWORD = "p@ss:w/rd%41#"  # noqa: S105  a test's own

@@ -4,9 +4,7 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,11 +14,9 @@ from uuid import uuid4
 
 import httpx
 
+from tests.checkout import PORT_VARIABLES, REPO, chosen_images, free_ports
 from tests.waiting import wait_until
 
-REPO = Path(__file__).resolve().parents[2]
-IMAGE_VARIABLES = ("PYTHON_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE")
-PORT_VARIABLES = {"api": "API_PORT", "postgres": "POSTGRES_PORT", "redis": "REDIS_PORT"}
 CI_FILES = ("-f", "compose.yml", "-f", "compose.ci.yml")
 
 Result = subprocess.CompletedProcess[str]
@@ -33,30 +29,12 @@ def documented_variables() -> dict[str, str]:
     return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
 
 
-def chosen_images() -> dict[str, str]:
-    """The base images of this machine: from the shell, else from .env, where dev/base-images writes them."""
-    dotenv = REPO / ".env"
-    text = dotenv.read_text() if dotenv.exists() else ""
-    lines = dict(re.findall(r"^([A-Z_]+)=(.+)$", text, re.MULTILINE))
-    found = {name: os.environ.get(name) or lines.get(name) for name in IMAGE_VARIABLES}
-    return {name: value for name, value in found.items() if value}
-
-
 def clean_environment() -> dict[str, str]:
     """This shell's environment without what a developer, or the make around us, may have set for Nexus."""
     ours = documented_variables()
     foreign = re.compile(r"COMPOSE_|NEXUS_|MAKE|MFLAGS|PYTHON$")
     kept = {name: value for name, value in os.environ.items() if name not in ours and not foreign.match(name)}
     return kept | chosen_images()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on. All are held until the last is known, so that no two are the same."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def group_is_gone(group: int) -> bool:
@@ -110,28 +88,6 @@ def run(
     result = Result(command, process.returncode, out, err)
     assert not check or result.returncode == 0, f"{' '.join(command)}: {result.returncode}\n{out}{err}"
     return result
-
-
-def checkout_copy(target: Path, umask: int = 0o022) -> Path:
-    """Copy what a clone would hold, and what is about to be added, with the modes a clone would have."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"],
-        cwd=REPO,
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-    ).stdout
-    target.mkdir(mode=0o777 & ~umask, parents=True)
-    for name in filter(None, listed.split("\0")):
-        source, copy = REPO / name, target / name
-        if not source.is_file():  # tracked, and removed in the working tree
-            continue
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
-        copy.chmod((0o777 if os.access(source, os.X_OK) else 0o666) & ~umask)
-    for folder in (path for path in target.rglob("*") if path.is_dir()):
-        folder.chmod(0o777 & ~umask)
-    return target
 
 
 @contextlib.contextmanager

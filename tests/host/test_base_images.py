@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.support import IMAGE_VARIABLES, Result, checkout_copy, clean_environment, run
+from tests.checkout import IMAGE_VARIABLES, checkout_copy
+from tests.host.support import Result, clean_environment, run
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
 

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.host.support import REPO, checkout_copy, clean_environment, rendered, run
+from tests.checkout import REPO, checkout_copy
+from tests.host.support import clean_environment, rendered, run
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(600)]
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.checkout import IMAGE_VARIABLES
 from tests.host.conftest import AWKWARD_PASSWORD, FOREIGN_URLS
 from tests.host.support import (
     CI_FILES,
-    IMAGE_VARIABLES,
     Rendered,
     Stack,
     documented_variables,

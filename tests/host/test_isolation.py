@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.host.support import REPO, Stack, stack_of
+from tests.checkout import REPO
+from tests.host.support import Stack, stack_of
 
 # Without cached images the shared stack takes its time.
 pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]

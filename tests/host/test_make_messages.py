@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.support import Stack, checkout_copy, clean_environment, run, stack_of
+from tests.checkout import checkout_copy
+from tests.host.support import Stack, clean_environment, run, stack_of
 
 # Without cached images the shared stack takes its time.
 pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]

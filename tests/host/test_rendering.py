@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.host.support import CI_FILES, PORT_VARIABLES, Rendered, rendered
+from tests.checkout import PORT_VARIABLES
+from tests.host.support import CI_FILES, Rendered, rendered
 
 pytestmark = pytest.mark.host
 

@@ -13,9 +13,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from nexus.db import catalog
-from nexus.db.migrations import ALEMBIC_INI, alembic_config
+from nexus.db.migrations import alembic_config
+from nexus.migrator import SCHEMA_FILES
 
-SCHEMA_FILES = ALEMBIC_INI.parent / "schema"
 Rows = dict[str, list[tuple[object, ...]]]
 
 
