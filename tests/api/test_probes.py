@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import httpx
+import httpx2
 import pytest
 from alembic import command
 from sqlalchemy.engine import URL
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(settings), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://nexus") as http:
+async def client(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(create_app(settings), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://nexus") as http:
         yield http
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 
 from tests.checkout import PORT_VARIABLES, REPO, chosen_images, free_ports
 from tests.waiting import wait_until
@@ -163,8 +163,8 @@ class Stack:
         command = f'psql -qAt -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "{statement}"'
         return self.shell("postgres", command).strip()
 
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.ports['api']}{path}", timeout=5, trust_env=False)
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(f"http://127.0.0.1:{self.ports['api']}{path}", timeout=5, trust_env=False)
 
     def image(self, service: str) -> str:
         return f"{self.project}-{service}"

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.host.support import Stack, edited, end_group, group_is_gone
@@ -37,7 +37,7 @@ def watching(stack: Stack, log: Path) -> Iterator[subprocess.Popen[str]]:
 def _health_is(stack: Stack, status: str) -> bool:
     try:
         return bool(stack.get("/health").json()["data"]["status"] == status)
-    except httpx.HTTPError:  # between the old container and the new one
+    except httpx2.HTTPError:  # between the old container and the new one
         return False
 
 

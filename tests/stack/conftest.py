@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import docker
-import httpx
+import httpx2
 import pytest
 from docker.models.containers import Container
 
@@ -101,8 +101,8 @@ def stack(docker_client: docker.DockerClient) -> Stack:
 def readiness(api_url: str) -> tuple[int, dict[str, str]]:
     """The status of /ready and that of each part. A refused connection counts as status 0."""
     try:
-        response = httpx.get(f"{api_url}/ready", timeout=20)
-    except httpx.TransportError:
+        response = httpx2.get(f"{api_url}/ready", timeout=20)
+    except httpx2.TransportError:
         return 0, {}
     body = response.json()
     checks = (body.get("data") or body["error"])["checks"]
