@@ -36,10 +36,31 @@ def _seed(settings: Settings) -> int:
     return 0
 
 
+def _token(settings: Settings, name: str) -> int:
+    """Print a token of the built-in issuer; nothing else goes to stdout, so that a shell can take it."""
+    if settings.is_public_deployment:
+        return _complain(f"the built-in issuer is for local and test; NEXUS_ENV is {settings.NEXUS_ENV}")
+    if settings.AUTH_JWKS_URL is not None:
+        return _complain("AUTH_JWKS_URL is set: tokens come from that provider, and ours would be refused")
+    try:
+        from nexus.auth.local import LocalIssuer, user_id  # noqa: PLC0415  only the api image has these libraries
+    except ModuleNotFoundError as error:
+        return _complain(f"this container has no {error.name}: try 'docker compose exec api nexus token'")
+    if not name.isprintable():
+        return _complain("the name must be text that can be printed")
+    sys.stdout.write(LocalIssuer(settings).mint(user_id(name)) + "\n")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 well, 1 refused or failed, 2 usage, 78 wrong settings."""
     parser = argparse.ArgumentParser(prog="nexus", description="Nexus on the command line.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     verbs.add_parser("seed", help="put two public-domain texts into the database (local and test only)")
-    parser.parse_args(argv)
-    return _seed(settings_or_exit())
+    token = verbs.add_parser("token", help="print a bearer token, good for a day (local and test only)")
+    token.add_argument(
+        "name", nargs="?", default="reader", help="who it is for: the same name is the same user"
+    )
+    arguments = parser.parse_args(argv)
+    settings = settings_or_exit()
+    return _token(settings, arguments.name) if arguments.verb == "token" else _seed(settings)

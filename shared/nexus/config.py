@@ -4,6 +4,7 @@ Each field carries the name of its environment variable; `.env.example` says wha
 """
 
 import sys
+from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Literal, Self, cast
 from urllib.parse import urlsplit
@@ -62,9 +63,21 @@ def _header_value(value: SecretStr) -> SecretStr:
     return value
 
 
+def _http_url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        valid = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("must look like https://provider.example/path")
+    return value
+
+
 PostgresUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(_postgres_url)]
 RedisUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(_redis_url)]
 HeaderSecret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_header_value)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
 class Settings(BaseSettings):
@@ -84,12 +97,23 @@ class Settings(BaseSettings):
     CELERY_BROKER_URL: RedisUrl
     CELERY_RESULT_BACKEND: RedisUrl
 
+    #: Where the OIDC provider publishes its keys. Without it, local and test have the built-in issuer.
+    AUTH_JWKS_URL: HttpUrl | None = None
+    #: The `iss` a token must have; a slash at its end is no difference.
+    AUTH_ISSUER: str | None = None
+    #: The `aud` values of which a token must have one, separated by commas.
+    AUTH_AUDIENCES: str | None = None
+
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     #: auto: text in local and test, JSON in staging and prod.
     LOG_FORMAT: Literal["auto", "text", "json"] = "auto"
 
     #: Processes of the api container. Never derived from the host's cores: a container has its own share.
     API_WORKERS: int = Field(default=2, ge=1, le=64)
+    #: Connections of each API process to Postgres: so many for reads, and so many for writes.
+    API_POOL_SIZE: int = Field(default=4, ge=1, le=64)
+    #: How long a request may take, its body's arrival included, seconds. Below gunicorn's graceful_timeout.
+    API_REQUEST_TIMEOUT_SECONDS: float = Field(default=10.0, gt=0, le=20)
     #: Upper bound of each check behind GET /ready, seconds.
     READY_TIMEOUT_SECONDS: float = Field(default=2.0, gt=0, le=30)
     #: Child processes of the worker container.
@@ -114,26 +138,53 @@ class Settings(BaseSettings):
             url = url.set(password=self.DATABASE_PASSWORD.get_secret_value())
         return url
 
+    @property
+    def audiences(self) -> list[str]:
+        """AUTH_AUDIENCES as a list."""
+        parts = (self.AUTH_AUDIENCES or "").split(",")
+        return [part.strip() for part in parts if part.strip()]
+
     @model_validator(mode="after")
-    def _refuse_public_secrets(self) -> Self:
-        if not self.is_public_deployment:
-            return self
-        if self.NEXUS_INTERNAL_SECRET.get_secret_value() in PUBLIC_SECRETS:
-            raise ValueError(f"NEXUS_INTERNAL_SECRET: is a published default, refused in {self.NEXUS_ENV}")
-        if self.database_url.password in PUBLIC_PASSWORDS:
-            raise ValueError(
-                f"DATABASE_URL: its password is a published default, refused in {self.NEXUS_ENV}"
-            )
+    def _check_together(self) -> Self:
+        faults = [*self._incomplete_provider()]
+        if self.is_public_deployment:
+            faults += self._published_secrets()
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
+
+    def _incomplete_provider(self) -> Iterator[str]:
+        given = {
+            "AUTH_JWKS_URL": self.AUTH_JWKS_URL,
+            "AUTH_ISSUER": self.AUTH_ISSUER,
+            "AUTH_AUDIENCES": self.audiences,
+        }
+        if not self.is_public_deployment and not any(given.values()):
+            return
+        reason = (
+            f"required in {self.NEXUS_ENV}"
+            if self.is_public_deployment
+            else "needed as soon as one AUTH_ is set"
+        )
+        for name in (name for name, value in given.items() if not value):
+            yield f"{name}: is missing ({reason})"
+
+    def _published_secrets(self) -> Iterator[str]:
+        reason = f"is a published default, refused in {self.NEXUS_ENV}"
+        if self.NEXUS_INTERNAL_SECRET.get_secret_value() in PUBLIC_SECRETS:
+            yield f"NEXUS_INTERNAL_SECRET: {reason}"
+        if self.database_url.password in PUBLIC_PASSWORDS:
+            yield f"DATABASE_URL: its password {reason}"
 
 
 def _fault_lines(error: ValidationError) -> list[str]:
     """One line per fault, naming the variable, never its value: it may be a secret."""
-    lines = []
+    lines: list[str] = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         name = ".".join(str(part) for part in fault["loc"])
         message = "is missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}: {message}" if name else message)
+        # What concerns several settings comes without a name and with a line for each.
+        lines += [f"{name}: {message}"] if name else message.split("\n")
     return lines
 
 

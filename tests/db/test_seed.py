@@ -56,7 +56,9 @@ def test_it_refuses_production(
     settings: Settings, migrated_db: URL, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = migrated_db.set(password="not-published")  # noqa: S106  never used to connect
-    production = settings_for(settings, own, NEXUS_ENV="prod", NEXUS_INTERNAL_SECRET="own")  # noqa: S106
+    provider = {"AUTH_JWKS_URL": "http://localhost:1/", "AUTH_ISSUER": "us", "AUTH_AUDIENCES": "nexus"}
+    changes = provider | {"NEXUS_ENV": "prod", "NEXUS_INTERNAL_SECRET": "own"}
+    production = settings_for(settings, own, **changes)
     monkeypatch.setattr(cli, "settings_or_exit", lambda: production)
     assert cli.main(["seed"]) == 1
     assert "NEXUS_ENV is prod" in capsys.readouterr().err

@@ -18,7 +18,8 @@ GOOD = {
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("no-dotenv"))
-    monkeypatch.delenv("DATABASE_PASSWORD", raising=False)
+    for name in ("DATABASE_PASSWORD", "AUTH_JWKS_URL", "AUTH_ISSUER", "AUTH_AUDIENCES"):
+        monkeypatch.delenv(name, raising=False)
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
 
@@ -63,6 +64,10 @@ def test_every_fault_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         ("CELERY_BROKER_URL", "amqp://h"),
         ("CELERY_RESULT_BACKEND", "redis:///0"),
         ("API_WORKERS", "0"),
+        ("API_POOL_SIZE", "0"),
+        ("API_REQUEST_TIMEOUT_SECONDS", "30"),
+        ("AUTH_JWKS_URL", "ftp://id.example/jwks"),
+        ("AUTH_JWKS_URL", "https://id.example:port/"),
         ("LOG_LEVEL", "LOUD"),
         ("MIGRATOR_WAIT_SECONDS", "soon"),
     ],
@@ -77,16 +82,50 @@ def test_a_wrong_setting_is_named_and_its_value_is_not(
     assert "hunter2" not in lines[0]
 
 
+PROVIDER = {
+    "AUTH_JWKS_URL": "https://id.example/jwks",
+    "AUTH_ISSUER": "https://id.example/",
+    "AUTH_AUDIENCES": "nexus, reader",
+}
+
+
 @pytest.mark.parametrize("environment_name", ["staging", "prod"])
 def test_published_secrets_are_refused_where_others_data_may_be(
     environment_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEXUS_ENV", environment_name)
-    assert faults()[0].startswith("NEXUS_INTERNAL_SECRET: ")
+    for name, value in PROVIDER.items():
+        monkeypatch.setenv(name, value)
+    assert [line.split(":")[0] for line in faults()] == ["NEXUS_INTERNAL_SECRET", "DATABASE_URL"]
     monkeypatch.setenv("NEXUS_INTERNAL_SECRET", "a-secret-of-our-own")
-    assert faults()[0].startswith("DATABASE_URL: ")
+    assert [line.split(":")[0] for line in faults()] == ["DATABASE_URL"]
     monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://nexus:own@h/db")
     assert load_settings().is_public_deployment
+
+
+@pytest.mark.parametrize("missing", PROVIDER)
+@pytest.mark.parametrize("environment_name", ["local", "prod"])
+def test_a_provider_is_described_whole(
+    environment_name: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_ENV", environment_name)
+    monkeypatch.setenv("NEXUS_INTERNAL_SECRET", "a-secret-of-our-own")
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://nexus:own@h/db")
+    for name in PROVIDER.keys() - {missing}:
+        monkeypatch.setenv(name, PROVIDER[name])
+    (line,) = faults()
+    assert line.startswith(f"{missing}: is missing")
+
+
+def test_every_setting_of_the_provider_is_required_in_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_ENV", "prod")
+    assert [line.split(":")[0] for line in faults()][:3] == list(PROVIDER)
+
+
+def test_audiences_stand_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PROVIDER.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().audiences == ["nexus", "reader"]
 
 
 def test_a_password_beside_the_url_may_hold_any_character(monkeypatch: pytest.MonkeyPatch) -> None:
