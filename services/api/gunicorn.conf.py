@@ -6,7 +6,9 @@ from nexus.log import logging_config
 _settings = settings_or_exit()
 
 bind = "0.0.0.0:8000"  # inside the container; compose.yml publishes it on loopback only
-worker_class = "uvicorn_worker.UvicornWorker"  # gunicorn's own ASGI worker had graceful-stop faults in 26.0
+worker_class = (
+    "nexus.api.server.Worker"  # uvicorn's; gunicorn's own ASGI worker had graceful-stop faults in 26.0
+)
 workers = _settings.API_WORKERS
 # Imported once and forked: half the start time, shared memory, and a fault at import ends the container.
 preload_app = True

@@ -14,6 +14,8 @@ import redis.asyncio
 import redis.exceptions
 from sqlalchemy.engine import URL
 
+from nexus.db.engine import connection_parameters
+
 #: Seconds for which a finished check is good.
 FRESH_SECONDS = 1.0
 
@@ -83,17 +85,10 @@ def postgres_probe(url: URL, wanted_revision: str, timeout: float) -> Probe:
 
 async def _revisions(url: URL, bound: float) -> list[str]:
     """The rows of alembic's table; none if it does not exist."""
-    connection = await psycopg.AsyncConnection.connect(
-        host=url.host,
-        port=url.port or 5432,
-        user=url.username,
-        password=url.password,
-        dbname=url.database,
-        application_name="nexus-ready",
-        # The network may swallow what we send: end such a connection instead of keeping it for minutes.
-        tcp_user_timeout=int(bound * 1000),
-        autocommit=True,
-    )
+    # The network may swallow what we send: end such a connection instead of keeping it for minutes.
+    patience = int(bound * 1000)
+    parameters = connection_parameters(url, application_name="nexus-ready", tcp_user_timeout=patience)
+    connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
     async with connection:
         try:
             cursor = await connection.execute("SELECT version_num FROM alembic_version ORDER BY version_num")

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nexus.config import Settings
 from nexus.db import catalog
-from nexus.db.engine import CONNECT_TIMEOUT, create_database_engine
+from nexus.db.engine import connection_parameters, create_database_engine
 from nexus.db.migrations import (
     ALEMBIC_INI,
     MigrationLockTimeoutError,
@@ -77,14 +77,7 @@ def wait_for_postgres(url: URL, seconds: float) -> None:
     announced = False
     while True:
         try:
-            psycopg.connect(
-                host=url.host,
-                port=url.port or 5432,
-                user=url.username,
-                password=url.password,
-                dbname=url.database,
-                connect_timeout=CONNECT_TIMEOUT,
-            ).close()
+            psycopg.connect(**connection_parameters(url)).close()
         except psycopg.OperationalError as error:
             message = str(error)
         else:

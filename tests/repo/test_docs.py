@@ -5,6 +5,9 @@ from posixpath import dirname, join, normpath
 
 import pytest
 
+from nexus.api import middleware, server
+from nexus.config import Settings
+from nexus.db import database, engine
 from tests.repo.tree import files, text
 
 PAGES = [path for path in files() if path.endswith(".md")]
@@ -38,6 +41,24 @@ def broken(page: str, target: str) -> bool:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
     assert [target for target in links(page) if broken(page, target)] == []
+
+
+def test_the_bounds_of_the_api_are_the_ones_that_hold() -> None:
+    rows = dict(re.findall(r"(?m)^\| ([^|]+?) \| ([^|]+?) \|", text("docs/api.md")))
+    fields = Settings.model_fields
+    pool, seconds = fields["API_POOL_SIZE"].default, fields["API_REQUEST_TIMEOUT_SECONDS"].default
+    assert middleware.MAX_BODY_SIZE == server.MAX_HEAD == 64 * 1024
+    wanted = {
+        "request line and headers": "64 KiB",
+        "the same, from the connection or their first byte to their end": f"{server.HEAD_TIMEOUT:g} s",
+        "body": "64 KiB",
+        "a request, with its body's arrival (`API_REQUEST_TIMEOUT_SECONDS`)": f"{seconds:g} s",
+        "a statement, with its waits for locks": f"{database.STATEMENT_TIMEOUT // 1000} s",
+        "connecting to Postgres": f"{engine.CONNECT_TIMEOUT} s",
+        "a client that takes nothing of its answer": f"{server.READER_TIMEOUT // 1000} s",
+        "connections to Postgres of each process (`API_POOL_SIZE`)": f"{pool} for reads, {pool} for writes",
+    }
+    assert {what: rows.get(what) for what in wanted} == wanted
 
 
 @pytest.mark.parametrize("command", ["make up", "make test"])

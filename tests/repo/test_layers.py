@@ -3,12 +3,13 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.repo.tree import PRODUCT, ROOT, below, calls, imports_of, syntax, text
+from tests.repo.tree import PRODUCT, ROOT, below, calls, imports, imports_of, syntax, text
 
 WEB = ("fastapi", "starlette", "gunicorn", "uvicorn", "uvicorn_worker")
 QUEUE = ("celery", "kombu", "billiard")
@@ -63,6 +64,38 @@ def test_a_process_loads_nothing_that_its_image_does_not_have(module: str, absen
     assert isinstance(loaded, list)
     assert module in loaded
     assert set(loaded) & set(absent) == set()
+
+
+#: Where SQLAlchemy builds every statement.
+STATEMENTS = ("access", "closure", "libraries", "media", "viewers")
+
+
+@pytest.mark.parametrize(
+    "path", [*(f"shared/nexus/{name}.py" for name in STATEMENTS), *below("shared/nexus/api/", suffix=".py")]
+)
+def test_no_sql_is_written_as_text(path: str) -> None:
+    raw = {"sqlalchemy.text", "sqlalchemy.literal_column", "sqlalchemy.TextClause"}
+    assert imports(path) & raw == set()
+    strings = [
+        node.value
+        for node in ast.walk(syntax(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    statement = re.compile(r"^\s*(SELECT|INSERT|UPDATE|DELETE|WITH|LOCK|BEGIN)\s", re.IGNORECASE)
+    # Sentences for people may begin with such a word: "Delete a library", but then they go on in lower case.
+    assert [
+        each for each in strings if statement.match(each) and re.search(r"\b(FROM|INTO|SET|TABLE)\b", each)
+    ] == []
+
+
+@pytest.mark.parametrize("path", [f"shared/nexus/{name}.py" for name in STATEMENTS])
+def test_a_use_case_knows_no_http(path: str) -> None:
+    assert imports_of(path, *WEB, "http", "httpx2", "nexus.api", "nexus.auth") == []
+
+
+def test_what_runs_the_reads_stays_small() -> None:
+    lines = [line for line in text("shared/nexus/db/reads.py").splitlines() if line.strip()]
+    assert len(lines) <= 80
 
 
 @pytest.mark.parametrize("path", below("services/", suffix=".py"))

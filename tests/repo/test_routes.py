@@ -4,12 +4,13 @@ import asyncio
 import re
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from nexus.api.app import create_app
+from nexus.auth.local import LocalIssuer
 from nexus.config import Settings
 
 SECRET = "a-secret-of-the-tests"  # noqa: S105  of this file only
@@ -18,12 +19,29 @@ ABSENT = "redis://localhost:1/0"
 #: Answer everybody, in every environment.
 PUBLIC = {"GET /health", "GET /ready"}
 #: Answer everybody in local and test, and do not exist elsewhere.
-DESCRIPTION = {"GET /openapi.json"}
+DESCRIPTION = {
+    "GET /openapi.json",
+    "GET /docs",
+    "GET /redoc",
+    "GET /docs/oauth2-redirect",
+    "MOUNT /docs/assets",
+}
 #: Whoever adds a route adds a line here.
-ROUTES = PUBLIC | set[str]()
+ROUTES = PUBLIC | {
+    "GET /me",
+    "GET /libraries",
+    "POST /libraries",
+    "PATCH /libraries/{library_id}",
+    "DELETE /libraries/{library_id}",
+    "GET /libraries/{library_id}/media",
+    "POST /libraries/{library_id}/media",
+    "DELETE /libraries/{library_id}/media/{media_id}",
+    "GET /media/{media_id}",
+    "GET /media/{media_id}/fragments",
+}
 
 
-def app_in(environment: str) -> FastAPI:
+def settings_in(environment: str) -> Settings:
     values: dict[str, str] = {
         "NEXUS_ENV": environment,
         "NEXUS_INTERNAL_SECRET": SECRET,
@@ -32,7 +50,13 @@ def app_in(environment: str) -> FastAPI:
         "CELERY_BROKER_URL": ABSENT,
         "CELERY_RESULT_BACKEND": ABSENT,
     }
-    return create_app(Settings.model_validate(values))
+    if environment in {"staging", "prod"}:
+        values |= {"AUTH_JWKS_URL": "http://localhost:1/", "AUTH_ISSUER": "us", "AUTH_AUDIENCES": "nexus"}
+    return Settings.model_validate(values)
+
+
+def app_in(environment: str) -> FastAPI:
+    return create_app(settings_in(environment))
 
 
 def routes(app: FastAPI) -> set[str]:
@@ -47,10 +71,12 @@ def routes(app: FastAPI) -> set[str]:
 
 def status(app: FastAPI, route: str, headers: dict[str, str] | None = None) -> int:
     method, path = re.sub(r"\{\w+\}", str(UUID(int=0)), route).split(" ", 1)
+    if method == "MOUNT":
+        method, path = "GET", f"{path}/swagger-ui.css"
 
     async def ask() -> int:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://nexus") as client:
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://nexus") as client:
             return (await client.request(method, path, headers=headers)).status_code
 
     return asyncio.run(ask())
@@ -79,5 +105,16 @@ def test_every_route_but_the_public_ones_refuses_strangers(environment: str, hea
     assert open_to_all == PUBLIC | (DESCRIPTION if environment == "local" else set())
 
 
-def test_the_header_lets_everybody_in() -> None:
-    assert status(app_in("prod"), "GET /nothing-here", {"X-Nexus-Internal": SECRET}) == 404
+@pytest.mark.parametrize("environment", ["local", "prod"])
+def test_every_route_but_the_public_ones_asks_for_a_token_next(environment: str) -> None:
+    app = app_in(environment)
+    asked = (routes(app) - DESCRIPTION - PUBLIC) | {"GET /nothing-here", "POST /"}
+    answers = {route: status(app, route, {"X-Nexus-Internal": SECRET}) for route in asked}
+    assert answers == dict.fromkeys(asked, 401)
+
+
+def test_header_and_token_let_in() -> None:
+    app = app_in("local")
+    token = LocalIssuer(settings_in("local")).mint(UUID(int=1))
+    headers = {"X-Nexus-Internal": SECRET, "Authorization": f"Bearer {token}"}
+    assert status(app, "GET /nothing-here", headers) == 404

@@ -1,51 +1,118 @@
 """Turns every exception into the one envelope of the contract. The only place that does."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+import sqlalchemy.exc
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from nexus.errors import (
+    AuthUnavailableError,
     InternalError,
+    InternalOnlyError,
     InvalidRequestError,
     MethodNotAllowedError,
     NexusError,
     NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
 )
+from nexus.log import get_logger
 
 _BY_STATUS: dict[int, type[NexusError]] = {404: NotFoundError, 405: MethodNotAllowedError}
+#: What psycopg and SQLAlchemy raise when Postgres is away, refuses us, is too slow, or ends our statement.
+_POSTGRES_IS_AWAY = (
+    psycopg.OperationalError,
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+)
+#: The guards', the framework's, and those of the peers.
+_OF_EVERY_ROUTE: tuple[type[NexusError], ...] = (
+    *(InvalidRequestError, UnauthenticatedError, InternalOnlyError),
+    *(InternalError, UnavailableError, AuthUnavailableError),
+)
+
+log = get_logger("nexus.api")
 
 
-def _answer(error: NexusError, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(error.envelope(), error.status, headers)
+class ErrorDetail(BaseModel):
+    code: str
+    message: str
 
 
-async def _nexus_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, NexusError)  # noqa: S101  for mypy: registered for this class only
-    return _answer(error)
+class ErrorAnswer(BaseModel):
+    """Every failure: a code for programs, a message for people."""
+
+    error: ErrorDetail
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101
-    known = _BY_STATUS.get(error.status_code, InvalidRequestError)
-    # 405 must carry Allow (RFC 9110, 15.5.6); Starlette puts it into the headers.
-    return _answer(known(), dict(error.headers or {}))
+def documented(*errors: type[NexusError]) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's `responses` for a route behind the guards: what each of them can answer, and these errors.
+
+    Each code has an example under its status.
+    """
+    statuses: dict[int | str, dict[str, Any]] = {}
+    for error in sorted({*_OF_EVERY_ROUTE, *errors}, key=lambda error: (error.status, error.code)):
+        answer = statuses.setdefault(
+            error.status, {"model": ErrorAnswer, "content": {"application/json": {"examples": {}}}}
+        )
+        examples = answer["content"]["application/json"]["examples"]
+        examples[error.code] = {"value": error().envelope()}
+        answer["description"] = ", ".join(examples)
+    return statuses
 
 
-async def _shape_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
-    first = error.errors()[0]
+def translate(error: Exception) -> NexusError:
+    """What the caller is told about an exception."""
+    if isinstance(error, NexusError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _shape_error(error.errors())
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, NexusError):
+        return error.__cause__  # raised while FastAPI read the body
+    if isinstance(error, HTTPException):
+        return _BY_STATUS.get(error.status_code, InvalidRequestError)()
+    if isinstance(error, _POSTGRES_IS_AWAY):
+        log.warning("Postgres is away", reason=str(error).strip().splitlines()[0], kind=type(error).__name__)
+        return UnavailableError("Postgres is away, or too slow.")
+    log.error("unforeseen", exc_info=error)
+    return InternalError()
+
+
+def _shape_error(faults: Sequence[Any]) -> InvalidRequestError:
+    first = faults[0]
     place = ".".join(str(part) for part in first["loc"])
-    return _answer(InvalidRequestError(f"{place}: {first['msg']}"))
+    return InvalidRequestError(f"{place}: {first['msg'].removeprefix('Value error, ')}")
 
 
-async def _unforeseen(_: Request, __: Exception) -> JSONResponse:
-    # Starlette raises it again after the answer, so that the server logs the traceback.
-    return _answer(InternalError())
+def error_response(error: NexusError, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(error.envelope(), error.status, error.headers | (headers or {}))
+
+
+async def _handle(request: Request, error: Exception) -> JSONResponse:
+    answer = translate(error)
+    headers = {"Allow": _allowed(request)} if isinstance(answer, MethodNotAllowedError) else None
+    return error_response(answer, headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of this path (RFC 9110, 15.5.6). Starlette names those of the first route that has it."""
+    path = request.scope["path"]
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.methods and route.path_regex.match(path):
+            methods |= route.methods
+    return ", ".join(sorted(methods))
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(NexusError, _nexus_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _shape_error)
-    app.add_exception_handler(Exception, _unforeseen)
+    """For what routes raise. What is raised elsewhere reaches RequestMiddleware, which translates too."""
+    for kind in (NexusError, HTTPException, RequestValidationError, *_POSTGRES_IS_AWAY):
+        app.add_exception_handler(kind, _handle)

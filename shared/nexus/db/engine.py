@@ -1,5 +1,7 @@
 """How this code base connects to Postgres."""
 
+from typing import Any
+
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 
@@ -7,15 +9,27 @@ from sqlalchemy.engine import URL
 CONNECT_TIMEOUT = 5
 
 
-def create_database_engine(url: URL, *, application_name: str) -> Engine:
+def connection_parameters(url: URL, **more: object) -> dict[str, Any]:
+    """What `psycopg.connect` takes, made of a URL as `Settings.database_url` gives it; `more` is added."""
+    address = {
+        "host": url.host,
+        "port": url.port or 5432,
+        "user": url.username,
+        "password": url.password,
+        "dbname": url.database,
+        "connect_timeout": CONNECT_TIMEOUT,
+    }
+    return address | more
+
+
+def create_database_engine(url: URL, *, application_name: str, **options: Any) -> Engine:
     """A pooled engine.
 
     Args:
         url: as `Settings.database_url` gives it.
         application_name: what `pg_stat_activity` shows, so that a lock's holder has a name.
+        options: of `create_engine`; its `connect_args` are added to ours.
     """
-    return create_engine(
-        url,
-        connect_args={"application_name": application_name, "connect_timeout": CONNECT_TIMEOUT},
-        pool_pre_ping=True,
-    )
+    arguments = {"application_name": application_name, "connect_timeout": CONNECT_TIMEOUT}
+    arguments |= options.pop("connect_args", {})
+    return create_engine(url, connect_args=arguments, pool_pre_ping=True, **options)
