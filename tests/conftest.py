@@ -5,10 +5,13 @@ migrated template database and clones of it, and drops them at the end.
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
+import hypothesis.configuration
 import pytest
 from alembic import command
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -20,6 +23,11 @@ from nexus.config import Settings, load_settings
 from nexus.db.migrations import alembic_config
 
 RUN = uuid4().hex[:8]
+
+# The root of the test-runner is read-only. No deadline: timed assertions are no tests.
+hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "nexus-hypothesis")
+hypothesis.settings.register_profile("nexus", deadline=None, database=None)
+hypothesis.settings.load_profile("nexus")
 
 
 @pytest.fixture(scope="session")

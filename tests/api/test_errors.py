@@ -1,14 +1,16 @@
 """Every failure is `{"error": {"code", "message"}}` with its code's status; the header is checked first."""
 
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 from sqlalchemy.engine import URL
 
 from nexus.api.app import create_app
+from nexus.auth.local import LocalIssuer
 from nexus.config import Settings
 from nexus.errors import UnavailableError
 from tests.conftest import settings_for
@@ -39,15 +41,17 @@ def add_test_routes(app: FastAPI) -> None:
 
 
 @pytest.fixture
-async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings_for(settings, settings.database_url, NEXUS_INTERNAL_SECRET=SECRET))
+async def http(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    own = settings_for(settings, settings.database_url, NEXUS_INTERNAL_SECRET=SECRET)
+    app = create_app(own)
     add_test_routes(app)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://nexus") as client:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {LocalIssuer(own).mint(uuid4())}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://nexus", headers=headers) as client:
         yield client
 
 
-def failure(response: httpx.Response) -> tuple[int, str]:
+def failure(response: httpx2.Response) -> tuple[int, str]:
     body = response.json()
     assert set(body) == {"error"}
     assert set(body["error"]) == {"code", "message"}
@@ -71,40 +75,42 @@ INSIDE = {"X-Nexus-Internal": SECRET}
 )
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/test/crash", "/health/", "/ready/x", "//health"])
 async def test_without_the_right_header_nothing_is_told(
-    headers: dict[str, str], path: str, http: httpx.AsyncClient
+    headers: dict[str, str], path: str, http: httpx2.AsyncClient
 ) -> None:
     response = await http.get("http://nexus" + path, headers=headers)
     assert failure(response) == (403, "E_INTERNAL_ONLY")
 
 
-async def test_a_header_sent_twice_is_none(http: httpx.AsyncClient) -> None:
+async def test_a_header_sent_twice_is_none(http: httpx2.AsyncClient) -> None:
     twice = [("X-Nexus-Internal", SECRET), ("X-Nexus-Internal", "wrong")]
     assert failure(await http.get("/nowhere", headers=twice)) == (403, "E_INTERNAL_ONLY")
 
 
 @pytest.mark.parametrize("path", ["/health", "/openapi.json"])
-async def test_public_paths_need_no_header(path: str, http: httpx.AsyncClient) -> None:
+async def test_public_paths_need_no_header(path: str, http: httpx2.AsyncClient) -> None:
     assert (await http.get(path)).status_code == 200
 
 
 async def test_the_description_is_not_public_in_production(settings: Settings) -> None:
     own = settings.database_url.set(password="own")  # noqa: S106
-    prod = settings_for(settings, own, NEXUS_ENV="prod", NEXUS_INTERNAL_SECRET=SECRET)
-    transport = httpx.ASGITransport(create_app(prod))
-    async with httpx.AsyncClient(transport=transport, base_url="http://nexus") as client:
+    provider = {"AUTH_JWKS_URL": "http://localhost:1/", "AUTH_ISSUER": "us", "AUTH_AUDIENCES": "nexus"}
+    prod = settings_for(settings, own, NEXUS_ENV="prod", NEXUS_INTERNAL_SECRET=SECRET, **provider)
+    transport = httpx2.ASGITransport(create_app(prod))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://nexus") as client:
         assert failure(await client.get("/openapi.json")) == (403, "E_INTERNAL_ONLY")
-        assert failure(await client.get("/openapi.json", headers=INSIDE)) == (404, "E_NOT_FOUND")
+        headers = {"X-Nexus-Internal": SECRET}
+        assert failure(await client.get("/openapi.json", headers=headers)) == (401, "E_UNAUTHENTICATED")
 
 
-async def test_an_unknown_path(http: httpx.AsyncClient) -> None:
+async def test_an_unknown_path(http: httpx2.AsyncClient) -> None:
     assert failure(await http.get("/nowhere", headers=INSIDE)) == (404, "E_NOT_FOUND")
 
 
-async def test_a_slash_too_many_is_another_path(http: httpx.AsyncClient) -> None:
+async def test_a_slash_too_many_is_another_path(http: httpx2.AsyncClient) -> None:
     assert failure(await http.get("/health/", headers=INSIDE)) == (404, "E_NOT_FOUND")
 
 
-async def test_a_wrong_method_says_which_are_right(http: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_says_which_are_right(http: httpx2.AsyncClient) -> None:
     response = await http.post("/health", headers=INSIDE)
     assert failure(response) == (405, "E_METHOD_NOT_ALLOWED")
     assert response.headers["allow"] == "GET"
@@ -113,17 +119,17 @@ async def test_a_wrong_method_says_which_are_right(http: httpx.AsyncClient) -> N
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"name": 1}', b'{"nom": "x"}', b"\xff\xfe", b'{"name": "\xff"}', b"null"]
 )
-async def test_a_malformed_body_is_400_and_never_422_or_500(content: bytes, http: httpx.AsyncClient) -> None:
+async def test_a_malformed_body_is_400_and_never_422_or_500(content: bytes, http: httpx2.AsyncClient) -> None:
     headers = INSIDE | {"Content-Type": "application/json"}
     response = await http.post("/test/shape", content=content, headers=headers)
     assert failure(response) == (400, "E_INVALID_REQUEST")
 
 
-async def test_a_peer_that_is_away(http: httpx.AsyncClient) -> None:
+async def test_a_peer_that_is_away(http: httpx2.AsyncClient) -> None:
     assert failure(await http.get("/test/away", headers=INSIDE)) == (503, "E_UNAVAILABLE")
 
 
-async def test_a_crash_tells_nothing_of_its_cause(http: httpx.AsyncClient) -> None:
+async def test_a_crash_tells_nothing_of_its_cause(http: httpx2.AsyncClient) -> None:
     response = await http.get("/test/crash", headers=INSIDE)
     assert failure(response) == (500, "E_INTERNAL")
     assert "stranger" not in response.text

@@ -2,15 +2,15 @@
 
 import socket
 
-import httpx
+import httpx2
 import pytest
 
 from tests.conftest import auth_headers
 
 
 def test_it_is_healthy_and_ready(api_url: str) -> None:
-    assert httpx.get(f"{api_url}/health").json() == {"data": {"status": "ok"}}
-    ready = httpx.get(f"{api_url}/ready")
+    assert httpx2.get(f"{api_url}/health").json() == {"data": {"status": "ok"}}
+    ready = httpx2.get(f"{api_url}/ready")
     assert ready.status_code == 200
     assert set(ready.json()["data"]["checks"]) == {"postgres", "schema", "redis"}
 
@@ -20,17 +20,17 @@ def test_it_is_healthy_and_ready(api_url: str) -> None:
     [
         ({}, 403, "E_INTERNAL_ONLY"),
         ({"X-Nexus-Internal": "wrong"}, 403, "E_INTERNAL_ONLY"),
-        (None, 404, "E_NOT_FOUND"),
+        (None, 401, "E_UNAUTHENTICATED"),
     ],
 )
 def test_the_internal_header(headers: dict[str, str] | None, status: int, code: str, api_url: str) -> None:
-    response = httpx.get(f"{api_url}/nowhere", headers=auth_headers() if headers is None else headers)
+    response = httpx2.get(f"{api_url}/nowhere", headers=auth_headers() if headers is None else headers)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
 def test_bytes_that_are_no_http_do_not_hurt_it(api_url: str) -> None:
-    url = httpx.URL(api_url)
+    url = httpx2.URL(api_url)
     with socket.create_connection((url.host, url.port or 80), timeout=10) as raw:
         raw.sendall(b"\x16\x03\x01 no http at all\r\n\r\n")
         assert raw.recv(64).startswith((b"HTTP/1.1 400", b""))
-    assert httpx.get(f"{api_url}/health").status_code == 200
+    assert httpx2.get(f"{api_url}/health").status_code == 200

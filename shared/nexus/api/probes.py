@@ -1,7 +1,7 @@
 """GET /health and GET /ready, the public probes."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -51,7 +51,23 @@ async def health() -> JSONResponse:
     return JSONResponse({"data": {"status": "ok"}})
 
 
-@router.get("/ready", response_model=ReadyAnswer, responses={503: {"model": UnreadyAnswer}})
+_EXAMPLE = {
+    "error": {
+        "code": "E_UNAVAILABLE",
+        "message": "Not ready: redis (is out of reach).",
+        "checks": {"redis": {"status": "failed", "detail": "is out of reach"}},
+    }
+}
+_UNREADY: dict[int | str, dict[str, Any]] = {
+    503: {
+        "model": UnreadyAnswer,
+        "description": "E_UNAVAILABLE",
+        "content": {"application/json": {"examples": {"E_UNAVAILABLE": {"value": _EXAMPLE}}}},
+    }
+}
+
+
+@router.get("/ready", response_model=ReadyAnswer, responses=_UNREADY)
 async def ready(request: Request) -> JSONResponse:
     """Whether this process can do its work: Postgres, Redis and the schema revision, each bounded in time."""
     probes: list[Probe] = request.app.state.probes

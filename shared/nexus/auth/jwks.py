@@ -39,7 +39,8 @@ async def fetch_keys(url: str) -> list[Key]:
     """
     async with (
         asyncio.timeout(FETCH_TIMEOUT),
-        httpx2.AsyncClient(timeout=FETCH_TIMEOUT) as client,
+        # In a thread, since loading the system's certificates takes 18 ms.
+        await asyncio.to_thread(httpx2.AsyncClient, timeout=FETCH_TIMEOUT) as client,
         client.stream("GET", url) as answer,
     ):
         if answer.status_code != 200:

@@ -33,7 +33,8 @@ class KeySource(Protocol):
 
 def usable_key(entry: object) -> Key | None:
     """A key of a JWK set, or None where it is not one that signs tokens, or not one that we know."""
-    if not isinstance(entry, dict):
+    # With a `d` it is a private key, which a provider that publishes it has lost (RFC 7517, 9.2).
+    if not isinstance(entry, dict) or "d" in entry:
         return None
     kind = str(entry.get("kty"))
     algorithm = _ALGORITHMS.get((kind, None if kind == "RSA" else str(entry.get("crv"))))
