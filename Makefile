@@ -97,11 +97,15 @@ format: venv ## Rewrite the code in our style.
 	.venv/bin/ruff format .
 
 .PHONY: bench
-bench: bench-stack ## Run every benchmark.
+bench: bench-stack bench-api ## Run every benchmark.
 
 .PHONY: bench-stack
 bench-stack: docker base-images venv ## Measure start, rebuild, sizes, memory and probes; writes .bench/stack.json.
 	.venv/bin/python -m bench.stack
+
+.PHONY: bench-api
+bench-api: docker base-images venv ## Measure the API against a plain application and Postgres alone; writes .bench/api.json.
+	.venv/bin/python -m bench.api
 
 ##@ Upkeep
 

@@ -14,24 +14,32 @@ FOLDER = ROOT / ".bench"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. `target` is its upper bound, None where there is none; `holds` follows from the two."""
+    """One figure. `target` is its upper bound, with `at_least` its lower one, None where there is none.
+
+    `holds` follows from them.
+    """
 
     name: str
     value: float
     unit: str
     target: float | None = None
     holds: bool | None = field(init=False)
+    at_least: bool = False
 
     def __post_init__(self) -> None:
-        holds = None if self.target is None else self.value <= self.target
-        object.__setattr__(self, "holds", holds)
+        object.__setattr__(self, "holds", self._holds())
+
+    def _holds(self) -> bool | None:
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
 
     @property
     def verdict(self) -> str:
         return {None: "", True: "holds", False: "MISSED"}[self.holds]
 
     def cells(self) -> tuple[str, ...]:
-        target = "" if self.target is None else f"<= {_number(self.target)}"
+        target = "" if self.target is None else f"{'>=' if self.at_least else '<='} {_number(self.target)}"
         return self.name, _number(self.value), self.unit, target, self.verdict
 
 

@@ -6,16 +6,13 @@ is missed is a row that says so, not an exit code: docs/benchmarks.md tells why.
 
 import json
 import re
-import signal
 import statistics
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from types import FrameType
 
 from bench import processes
-from bench.project import Project, run, temporary_project
+from bench.project import Project, end_on_signals, run, say, temporary_project
 from bench.report import Row, engine, machine, publish
 
 SERVICES = ("postgres", "redis", "api", "worker")
@@ -43,10 +40,6 @@ done
 """
 
 
-def _say(text: str) -> None:
-    print(f"nexus: {text}", flush=True)
-
-
 def _median(measure: Callable[[], float]) -> float:
     return statistics.median(measure() for _ in range(ROUNDS))
 
@@ -58,7 +51,7 @@ def starts(project: Project) -> list[Row]:
         project.compose("down", "--volumes")
         return project.timed(*UP)
 
-    _say("starting it cold, and again with nothing to do")
+    say("starting it cold, and again with nothing to do")
     project.compose("build", "--quiet")
     return [
         Row("cold up --wait, images built, to all healthy", _median(cold), "s", 10),
@@ -103,7 +96,7 @@ def rebuilds(project: Project) -> list[Row]:
         edits.check()
         return seconds
 
-    _say("changing a line of Python")
+    say("changing a line of Python")
     driver = engine("{{.Driver}}")
     whole, alone = SLOW_TARGETS if driver == SLOW_DRIVER else TARGETS
     return [
@@ -114,7 +107,7 @@ def rebuilds(project: Project) -> list[Row]:
 
 def migrator(project: Project) -> list[Row]:
     """Both inside one container, so that starting the container is in neither."""
-    _say("running the migrator at head")
+    say("running the migrator at head")
     output = project.compose("run", "--rm", "-T", "--entrypoint", "bash", "migrator", "-c", MIGRATOR_LOOP)
     seconds = [float(value) for value in re.findall(r"took ([\d.]+)", output)]
     at_head, imports = statistics.median(seconds[0::2]), statistics.median(seconds[1::2])
@@ -165,7 +158,7 @@ def _probe_milliseconds(container: str) -> float:
 
 def probes(project: Project) -> list[Row]:
     """The probe's own process with its children, from inside the container: user and system time."""
-    _say("running each probe on its own")
+    say("running each probe on its own")
     return [
         Row(f"CPU of one probe: {service}", _probe_milliseconds(project.container(service)), "ms", 20)
         for service in SERVICES
@@ -179,7 +172,7 @@ def _at_rest(project: Project, interval: str) -> processes.Cpu | None:
     if not processes.visible(containers):
         return None
     time.sleep(10)  # until all of it has started
-    _say(f"measuring the stack at rest for {WINDOW} s, probes every {interval}")
+    say(f"measuring the stack at rest for {WINDOW} s, probes every {interval}")
     return processes.cpu_per_minute(containers, WINDOW)
 
 
@@ -187,7 +180,7 @@ def probes_per_minute(project: Project) -> list[Row]:
     """All probes with the engine's share: the same stack at rest with and without them."""
     probed, silent = _at_rest(project, "3s"), _at_rest(project, "1h")
     if probed is None or silent is None:
-        _say("the engine's processes cannot be seen from here: no figure for all probes in a minute")
+        say("the engine's processes cannot be seen from here: no figure for all probes in a minute")
         return []
     own, daemons = probed.own - silent.own, probed.daemons - silent.daemons
     return [
@@ -197,14 +190,8 @@ def probes_per_minute(project: Project) -> list[Row]:
     ]
 
 
-def _end(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
-
-
 def main() -> None:
-    # Without this these signals would leave the stack behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    end_on_signals()
     where = machine()
     with temporary_project("nexus-bench") as project:
         rows = starts(project) + rebuilds(project) + migrator(project) + sizes(project)

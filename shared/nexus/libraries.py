@@ -27,7 +27,7 @@ def _as_seen_by(viewer: object) -> Select[*tuple[Any, ...]]:
     )
 
 
-_LIST = reading(
+LIBRARIES_READ = reading(
     json_array(
         _as_seen_by(VIEWER).order_by(Library.created_at, Library.id).limit(bindparam("limit", type_=Integer))
     )
@@ -36,7 +36,7 @@ _LIST = reading(
 
 async def list_libraries(database: Database, viewer: UUID, limit: int) -> bytes:
     """The viewer's libraries as a JSON array, the oldest first."""
-    return await read_as(database, viewer, _LIST, limit=limit) or b"[]"
+    return await read_as(database, viewer, LIBRARIES_READ, limit=limit) or b"[]"
 
 
 def create_library(session: Session, viewer: UUID, name: str) -> str:

@@ -19,9 +19,9 @@ _COLUMNS = (
     *(utc(Media.created_at), utc(Media.updated_at)),
 )
 
-_GET = reading(json_object(select(*_COLUMNS).where(Media.id == _MEDIA, access.can_read(_MEDIA))))
+MEDIA_READ = reading(json_object(select(*_COLUMNS).where(Media.id == _MEDIA, access.can_read(_MEDIA))))
 
-_LIST = reading(
+LIBRARY_MEDIA_READ = reading(
     case(
         (
             access.is_member(_LIBRARY),
@@ -36,7 +36,7 @@ _LIST = reading(
     )
 )
 
-_FRAGMENTS = reading(
+FRAGMENTS_READ = reading(
     case(
         (
             access.can_read(_MEDIA),
@@ -59,7 +59,7 @@ async def get_media(database: Database, viewer: UUID, media_id: UUID) -> bytes:
     Raises:
         MediaNotFoundError: the viewer has it in no library, or there is none.
     """
-    return _found(await read_as(database, viewer, _GET, media=media_id))
+    return _found(await read_as(database, viewer, MEDIA_READ, media=media_id))
 
 
 async def list_fragments(database: Database, viewer: UUID, media_id: UUID) -> bytes:
@@ -68,7 +68,7 @@ async def list_fragments(database: Database, viewer: UUID, media_id: UUID) -> by
     Raises:
         MediaNotFoundError: as `get_media`.
     """
-    return _found(await read_as(database, viewer, _FRAGMENTS, media=media_id))
+    return _found(await read_as(database, viewer, FRAGMENTS_READ, media=media_id))
 
 
 def _found(body: bytes | None) -> bytes:
@@ -83,7 +83,7 @@ async def list_library_media(database: Database, viewer: UUID, library_id: UUID,
     Raises:
         LibraryNotFoundError: the viewer is no member, or there is none.
     """
-    body = await read_as(database, viewer, _LIST, library=library_id, limit=limit)
+    body = await read_as(database, viewer, LIBRARY_MEDIA_READ, library=library_id, limit=limit)
     if body is None:
         raise LibraryNotFoundError
     return body

@@ -35,7 +35,7 @@ def reading(body: ColumnElement[str]) -> Read:
     return Read(select(complete, body))
 
 
-_DESCRIPTION = reading(json_object(_default_library))
+VIEWER_READ = reading(json_object(_default_library))
 
 
 async def read_as(database: Database, viewer: UUID, read: Read, **values: object) -> bytes | None:
@@ -64,7 +64,7 @@ async def write_as(
 
 async def describe_viewer(database: Database, viewer: UUID) -> bytes:
     """Their id and default library, as JSON."""
-    body = await read_as(database, viewer, _DESCRIPTION)
+    body = await read_as(database, viewer, VIEWER_READ)
     if body is None:
         raise LookupError("the default library vanished between two statements")
     return body

@@ -43,7 +43,8 @@ def create_app(settings: Settings) -> FastAPI:
         redis_probe(settings.REDIS_URL.get_secret_value(), timeout),
     ]
     add_error_handlers(app)
-    for router in (probes.router, me.router, libraries.router, media.router):
+    # Routes are tried in this order: the most frequent and the fewest first.
+    for router in (me.router, media.router, libraries.router, probes.router):
         app.include_router(router)
     describe(app, PROBE_PATHS)
     # The last one added is the outermost.
