@@ -5,10 +5,12 @@ import json
 import socket
 from typing import Any, ClassVar
 
+import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
 from nexus.errors import InvalidRequestError
+from nexus.log import get_logger
 
 #: Request line and headers together, bytes.
 MAX_HEAD = 64 * 1024
@@ -16,9 +18,13 @@ MAX_HEAD = 64 * 1024
 HEAD_TIMEOUT = 10.0
 #: A client that takes nothing of its answer for so long is dropped. Milliseconds.
 READER_TIMEOUT = 30_000
+#: Pause when no connection can be accepted, seconds.
+ACCEPT_PAUSE = 1.0
 
 TOO_LARGE = f"The request line and headers are longer than {MAX_HEAD} bytes."
 TOO_SLOW = f"The request line and headers did not arrive within {HEAD_TIMEOUT:g} s."
+
+log = get_logger("nexus.server")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -91,11 +97,61 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
+class _Listener:
+    """Accepts one connection each time the loop comes round."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, factory: Any, listening: socket.socket) -> None:
+        self._loop, self._factory, self._socket = loop, factory, listening
+        self._retry: asyncio.TimerHandle | None = None
+        self._arriving: set[asyncio.Task[Any]] = set()
+        listening.setblocking(False)
+        self._listen()
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # another process was faster, or the client has left
+        except OSError as error:
+            # No descriptor or no memory left. What waits in the queue would wake us again and again.
+            log.error("no connection can be accepted", reason=str(error))  # noqa: TRY400
+            self._loop.remove_reader(self._socket)
+            self._retry = self._loop.call_later(ACCEPT_PAUSE, self._listen)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, connection))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        if self._retry is not None:
+            self._retry.cancel()
+
+    async def wait_closed(self) -> None:
+        """There is nothing to wait for: the connections are their protocols'."""
+
+
+class Loop(uvloop.Loop):
+    """uvloop, but for how it listens: its own servers take every connection that waits.
+
+    Then one process may get all connections of a proxy that opens them together, while the others idle.
+    """
+
+    async def create_server(  # type: ignore[override]
+        self, protocol_factory: Any, *, sock: socket.socket, **_: Any
+    ) -> _Listener:
+        return _Listener(self, protocol_factory, sock)
+
+
 class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
     """A gunicorn worker with this protocol, on uvloop."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
-        "loop": "uvloop",
+        "loop": "nexus.api.server:Loop",
         "http": BoundedProtocol,
         "ws": "none",
         "server_header": False,
