@@ -119,6 +119,7 @@ def test_writes_that_hang_are_answered_and_hold_up_nobody_afterwards(
         answers = at_once([partial(twin.http.patch, f"/libraries/{library}", json=rename) for twin in twins])
         assert {failure(answer) for answer in answers} == {UNAVAILABLE}
         assert any("not known" in answer.json()["error"]["message"] for answer in answers)
+        assert failure(viewer.http.delete(f"/libraries/{library}")) == UNAVAILABLE
         assert viewer.http.get("/me").status_code == 200, "reads have connections of their own"
     wait_until("the API works again", lambda: works(viewer), seconds=5 + SLACK)
 

@@ -18,8 +18,6 @@ from nexus.log import get_logger
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 #: No body of ours is larger: a name has at most 100 characters. Bytes. Starlette's limit has no envelope.
 MAX_BODY_SIZE = 64 * 1024
-#: Methods whose requests may have a body that is still on its way.
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 _TOO_LARGE = f"The body is longer than {MAX_BODY_SIZE} bytes."
 
@@ -72,19 +70,20 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = _request_id(scope)
         self.status: int | None = None
-        self.body_is_coming = scope["method"] in _WITH_BODY
+        #: Somebody waits for it. A body that no route asks for delays nobody.
+        self.body_is_coming = False
         self._body_size = 0
         self._scope, self._receive, self._send = scope, receive, send
 
     async def receive(self) -> Message:
         if int(_header(self._scope, b"content-length") or 0) > MAX_BODY_SIZE:
             raise InvalidRequestError(_TOO_LARGE)
+        self.body_is_coming = True
         message = await self._receive()
         self._body_size += len(message.get("body", b""))
         if self._body_size > MAX_BODY_SIZE:
             raise InvalidRequestError(_TOO_LARGE)
-        if not message.get("more_body"):
-            self.body_is_coming = False
+        self.body_is_coming = message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
