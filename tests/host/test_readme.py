@@ -28,8 +28,8 @@ def session() -> list[tuple[str, str]]:
 def test_the_first_requests_answer_as_printed(stack: Stack) -> None:
     commands = session()
     assert len(commands) >= 8
-    # Each command's output behind a mark of its own; the order of names in /ready's answer is part of it.
-    marked = "\n".join(f"echo '@{number}'\n{command}" for number, (command, _) in enumerate(commands))
+    # Each output behind a mark on a line of its own: not every output ends its last line.
+    marked = "\n".join(f"printf '\\n@{number}\\n'\n{command}" for number, (command, _) in enumerate(commands))
     script = marked.replace("127.0.0.1:8000", f"127.0.0.1:{stack.ports['api']}")
     printed = stack.run("bash", "-euo", "pipefail", "-c", script).stdout
     outputs = re.split(r"(?m)^@\d+\n", printed)[1:]
