@@ -66,11 +66,13 @@ def _header_value(value: SecretStr) -> SecretStr:
 def _http_url(value: str) -> str:
     try:
         url = urlsplit(value)
-        valid = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        valid = (
+            url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0 and "@" not in url.netloc
+        )
     except ValueError:
         valid = False
     if not valid:
-        raise ValueError("must look like https://provider.example/path")
+        raise ValueError("must look like https://provider.example/path, without a user or password")
     return value
 
 

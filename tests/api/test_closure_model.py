@@ -58,14 +58,23 @@ class Closure(RuleBasedStateMachine):
 
     @initialize(target=media)
     def some_media(self) -> object:
-        return multiple(*(self.make_media() for _ in range(3)))
+        return multiple(self.make_media(), self.make_media())
+
+    @initialize(target=users)
+    def some_users(self) -> object:
+        return multiple(*self._people())
+
+    @initialize(target=libraries)
+    def some_libraries(self) -> object:
+        """Of two users, each with a default library, one of their own, and one that both administer."""
+        one, two = self._people()
+        alone, shared = self._library_of(one), self._library_of(two)
+        self._join(shared, one, "admin")
+        return multiple(alone, shared, self._default(one).id, self._default(two).id)
 
     @rule(target=users)
     def first_login(self) -> UUID:
-        viewer = self.api.user()
-        self.viewers[viewer.id] = viewer
-        self.shelves[viewer.default] = Shelf(viewer.default, viewer.id, True, {viewer.id: "admin"})
-        return viewer.id
+        return self._log_in()
 
     @rule(target=libraries, user=users)
     def default_library(self, user: UUID) -> str:
@@ -73,17 +82,13 @@ class Closure(RuleBasedStateMachine):
 
     @rule(target=libraries, user=users)
     def new_library(self, user: UUID) -> str:
-        library = self.viewers[user].new_library()
-        self.shelves[library] = Shelf(library, user, False, {user: "admin"})
-        return library
+        return self._library_of(user)
 
     @rule(library=libraries, user=users, role=st.sampled_from(["admin", "member"]))
     def somebody_joins(self, library: str, user: UUID, role: str) -> None:
         """No route of S0 does it; a later slice will."""
-        shelf = self.shelves.get(library)
-        if shelf and user not in shelf.members:
-            join(self.rows, library, user, role)
-            shelf.members[user] = role
+        if library in self.shelves and user not in self.shelves[library].members:
+            self._join(library, user, role)
 
     @rule(library=libraries, user=users)
     def somebody_leaves(self, library: str, user: UUID) -> None:
@@ -94,7 +99,23 @@ class Closure(RuleBasedStateMachine):
             del shelf.members[user]
 
     @rule(library=libraries, user=users, item=media)
-    def add(self, library: str, user: UUID, item: UUID) -> None:
+    def somebody_adds(self, library: str, user: UUID, item: UUID) -> None:
+        self._add(library, user, item)
+
+    @rule(library=libraries, item=media)
+    def the_owner_adds(self, library: str, item: UUID) -> None:
+        if library in self.shelves:
+            self._add(library, self.shelves[library].owner, item)
+
+    @rule(library=libraries, user=users, item=media)
+    def somebody_removes(self, library: str, user: UUID, item: UUID) -> None:
+        self._remove(library, user, item)
+
+    @rule(user=users, item=media)
+    def somebody_removes_from_their_default_library(self, user: UUID, item: UUID) -> None:
+        self._remove(self._default(user).id, user, item)
+
+    def _add(self, library: str, user: UUID, item: UUID) -> None:
         answer = self.viewers[user].add(library, item)
         wanted = self._may_change(library, user) or 201
         assert answer.status_code == wanted
@@ -104,8 +125,7 @@ class Closure(RuleBasedStateMachine):
                 self._default(member).media.add(str(item))
             shelf.media.add(str(item))
 
-    @rule(library=libraries, user=users, item=media)
-    def remove(self, library: str, user: UUID, item: UUID) -> None:
+    def _remove(self, library: str, user: UUID, item: UUID) -> None:
         answer = self.viewers[user].remove(library, item)
         wanted = self._may_change(library, user) or (204 if str(item) in self.shelves[library].media else 404)
         assert answer.status_code == wanted
@@ -134,6 +154,26 @@ class Closure(RuleBasedStateMachine):
             readable = set().union(*(shelf.media for shelf in mine))
             for item in set().union(*(shelf.media for shelf in self.shelves.values())):
                 assert viewer.reads(UUID(item)) == (item in readable)
+
+    def _people(self) -> list[UUID]:
+        while len(self.viewers) < 2:
+            self._log_in()
+        return list(self.viewers)[:2]
+
+    def _log_in(self) -> UUID:
+        viewer = self.api.user()
+        self.viewers[viewer.id] = viewer
+        self.shelves[viewer.default] = Shelf(viewer.default, viewer.id, True, {viewer.id: "admin"})
+        return viewer.id
+
+    def _library_of(self, user: UUID) -> str:
+        library = self.viewers[user].new_library()
+        self.shelves[library] = Shelf(library, user, False, {user: "admin"})
+        return library
+
+    def _join(self, library: str, user: UUID, role: str) -> None:
+        join(self.rows, library, user, role)
+        self.shelves[library].members[user] = role
 
     def _default(self, user: UUID) -> Shelf:
         return next(shelf for shelf in self.shelves.values() if shelf.is_default and shelf.owner == user)

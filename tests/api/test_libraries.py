@@ -65,6 +65,8 @@ def test_a_known_viewer_is_served_without_a_write(
     )
     with unwritable(rows):
         assert [viewer.http.get(path).status_code for path in paths] == [200] * 5
+        refused = viewer.http.post("/libraries", json={"name": "x"})
+        assert failure(refused) == (503, "E_UNAVAILABLE"), "as on a standby"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Huge and slow requests: bounded, with a clear status, and nobody else notices."""
 
+import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -32,6 +33,14 @@ def read_all(raw: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
+def read_one(raw: socket.socket) -> int:
+    """Reads one answer to its end; gives its status."""
+    answer = http.client.HTTPResponse(raw)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
 def refusal(answer: bytes) -> tuple[int, str]:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"application/json" in head
@@ -60,6 +69,7 @@ def test_a_body_too_large_is_refused(size: int, chunked: bool, viewer: Viewer) -
     content: bytes | Iterator[bytes] = pieces() if chunked else b" " * size
     answer = viewer.http.post("/libraries", content=content, headers={"Content-Type": "application/json"})
     assert failure(answer) == INVALID
+    assert "longer than" in answer.text, "not only because it is no JSON"
     assert viewer.http.get("/me").status_code == 200
 
 
@@ -67,7 +77,9 @@ def test_a_body_that_only_says_it_is_huge_is_refused_before_it_comes(api: Api, v
     with connection(api) as raw:
         more = ("Content-Type: application/json", f"Content-Length: {10**12}", "Connection: close")
         raw.sendall(head_of(viewer, "POST", "/libraries", *more))
-        assert refusal(read_all(raw)) == INVALID
+        answer = read_all(raw)
+    assert refusal(answer) == INVALID
+    assert b"longer than" in answer, "and not because it did not come"
 
 
 @pytest.mark.parametrize("pieces", [1, 64])
@@ -104,6 +116,35 @@ def test_a_large_head_in_its_bounds_is_read(viewer: Viewer) -> None:
     assert with_body.status_code == 201
 
 
+def test_a_large_head_and_a_large_body_in_one_piece_are_two_things(api: Api, viewer: Viewer) -> None:
+    body = b'{"name": "x"' + b" " * (MAX_BODY_SIZE - 13) + b"}"
+    more = ("Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close")
+    head = head_of(viewer, "POST", "/libraries", "X-Junk: " + "x" * (server.MAX_HEAD - 4096), *more)
+    with connection(api) as raw:
+        raw.sendall(head + body)
+        assert read_all(raw).startswith(b"HTTP/1.1 201")
+
+
+CHUNKED = b"Host: nexus\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("trailer", [b"A: b\r\n" * 1_000_000, b"A: " + b"b" * 10_000_000])
+def test_endless_trailers_end_the_connection(trailer: bytes, api: Api) -> None:
+    with connection(api) as raw:
+        raw.sendall(b"POST /libraries HTTP/1.1\r\n" + CHUNKED + b"0\r\n")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            raw.sendall(trailer * 10)
+
+
+def test_a_trailer_is_no_header(api: Api, viewer: Viewer) -> None:
+    secret = api.internal["X-Nexus-Internal"].encode()
+    token = viewer.http.headers["authorization"].encode()
+    with connection(api) as raw:
+        trailers = b"X-Nexus-Internal: " + secret + b"\r\nAuthorization: " + token + b"\r\n\r\n"
+        raw.sendall(b"GET /me HTTP/1.1\r\nConnection: close\r\n" + CHUNKED + b"0\r\n" + trailers)
+        assert refusal(read_all(raw)) == (403, "E_INTERNAL_ONLY")
+
+
 def test_the_bound_counts_each_head_for_itself(viewer: Viewer) -> None:
     """On one connection, and bodies do not count."""
     headers = {"X-Junk": "y" * (server.MAX_HEAD // 3)}
@@ -124,11 +165,23 @@ def test_what_does_not_end_is_refused_in_time(api: Api, viewer: Viewer) -> None:
         slow = [stack.enter_context(connection(api)) for _ in begun]
         for raw, sent in zip(slow, begun, strict=True):
             raw.sendall(sent)
+        # An answer was given already, and what comes then is nothing that anybody asked for.
+        after = [
+            b"POST /libraries HTTP/1.1\r\nHost: nexus\r\nContent-Length: 100000\r\n\r\n" + b"x",
+            b"GET /health HTTP/1.1\r\nHost: nexus\r\n\r\n" + b"\r\n",
+            b"POST /libraries HTTP/1.1\r\n" + CHUNKED + b"0\r\nA: b\r\n",
+        ]
+        answered = [stack.enter_context(connection(api)) for _ in after]
+        for raw, sent in zip(answered, after, strict=True):
+            raw.sendall(sent[:-1])
+            assert read_one(raw) in (200, 403)
+            raw.sendall(sent[-1:])
         again = stack.enter_context(connection(api))
         again.sendall(b"GET /health HTTP/1.1\r\nHost: nexus\r\n\r\n")
-        assert again.recv(65536).startswith(b"HTTP/1.1 200")
+        assert read_one(again) == 200
         again.sendall(b"GET /me HTTP/1.1\r\nX-A")
         answers = [read_all(raw) for raw in [*slow, again]]
+        assert [read_all(raw) for raw in answered] == [b""] * len(after), "they are closed, without a word"
     assert [refusal(answer) for answer in answers] == [INVALID] * 5
     assert all(b"did not arrive" in answer for answer in answers)
 

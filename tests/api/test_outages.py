@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 UNAVAILABLE = (503, "E_UNAVAILABLE")
 #: What the API of this file may take for a request, seconds; and what we allow a busy machine on top.
-BOUND, SLACK = 1.0, 9.0
+BOUND, SLACK = 2.0, 8.0
 
 
 class Cuttable(NamedTuple):
@@ -52,6 +52,12 @@ def every_kind(viewer: Viewer, media: UUID) -> dict[str, httpx2.Response]:
     }
 
 
+def await_works(*viewers: Viewer) -> None:
+    """The bound is short, and the machine may be busy."""
+    for viewer in viewers:
+        wait_until("the API works", partial(works, viewer), seconds=5 + SLACK)
+
+
 def works(viewer: Viewer) -> bool:
     read = viewer.http.get("/me").status_code
     written = viewer.http.post("/libraries", json={"name": "x"}).status_code
@@ -64,7 +70,7 @@ def test_away_and_back(harm: str, connected: bool, cuttable: Cuttable) -> None:
     viewer, media = cuttable.api.user(), uuid4()
     viewer.http.timeout = httpx2.Timeout(BOUND + SLACK)
     if connected:
-        assert works(viewer)
+        await_works(viewer)
     else:
         cuttable.proxy.cut()
         cuttable.proxy.heal()
@@ -77,22 +83,22 @@ def test_away_and_back(harm: str, connected: bool, cuttable: Cuttable) -> None:
         assert viewer.http.get("/health").status_code == 200
     finally:
         cuttable.proxy.heal()
-    wait_until("the API works again", lambda: works(viewer), seconds=5 + SLACK)
+    await_works(viewer)
 
 
 def test_one_cut_between_two_requests_is_not_noticed_by_reads(cuttable: Cuttable) -> None:
-    """Idle connections are known to be dead before anybody uses them."""
+    """Idle connections are known to be dead before anybody uses them, or are tried once more."""
     viewer = cuttable.api.user()
-    assert works(viewer)
-    cuttable.proxy.cut()
-    cuttable.proxy.heal()
-    wait_until("reads work", lambda: viewer.http.get("/me").status_code == 200, seconds=SLACK)
-    assert works(viewer)
+    await_works(viewer)
+    for _ in range(10):
+        cuttable.proxy.cut()
+        cuttable.proxy.heal()
+        assert viewer.http.get("/me").status_code == 200
 
 
 def test_a_flood_while_postgres_is_frozen_neither_hangs_nor_breaks_the_pool(cuttable: Cuttable) -> None:
     viewers = [cuttable.api.user() for _ in range(40)]
-    assert works(viewers[0])
+    await_works(viewers[0])
     cuttable.proxy.freeze()
     try:
         calls: list[Callable[[], httpx2.Response]] = []
@@ -102,8 +108,7 @@ def test_a_flood_while_postgres_is_frozen_neither_hangs_nor_breaks_the_pool(cutt
         assert {failure(answer) for answer in at_once(calls)} == {UNAVAILABLE}
     finally:
         cuttable.proxy.heal()
-    wait_until("the API works again", lambda: works(viewers[0]), seconds=5 + SLACK)
-    assert all(works(viewer) for viewer in viewers)
+    await_works(*viewers)
 
 
 def test_writes_that_hang_are_answered_and_hold_up_nobody_afterwards(
@@ -121,7 +126,7 @@ def test_writes_that_hang_are_answered_and_hold_up_nobody_afterwards(
         assert any("not known" in answer.json()["error"]["message"] for answer in answers)
         assert failure(viewer.http.delete(f"/libraries/{library}")) == UNAVAILABLE
         assert viewer.http.get("/me").status_code == 200, "reads have connections of their own"
-    wait_until("the API works again", lambda: works(viewer), seconds=5 + SLACK)
+    await_works(viewer)
 
 
 def test_a_slow_statement_is_ended_by_postgres_and_its_connection_lives_on(
@@ -139,7 +144,7 @@ def test_a_slow_statement_is_ended_by_postgres_and_its_connection_lives_on(
 
 def test_a_backend_that_is_terminated_costs_nobody_a_restart(api: Api, rows: Engine) -> None:
     viewer = api.user()
-    assert works(viewer)
+    await_works(viewer)
     with rows.connect() as other:
         terminate = text(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "

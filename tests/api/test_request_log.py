@@ -2,12 +2,14 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
 from nexus.config import Settings
@@ -72,6 +74,35 @@ def test_errors_carry_one_too_and_are_logged(api: Api, viewer: Viewer) -> None:
         assert line["status"] == answer.status_code == (400 if status == 413 else status)
         assert line["route"] == {400: "/media/{media_id}", 405: "/me", 413: "/libraries"}.get(status)
         assert line["viewer"] == (None if status in (401, 403) else str(viewer.id))
+
+
+def test_what_is_no_http_has_an_id_and_a_line_too(api: Api) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=30) as raw:
+        raw.sendall(b"no http at all\r\n\r\n")
+        head = raw.recv(65536).decode()
+    (request_id,) = re.findall(r"(?m)^x-request-id: ([0-9a-f]{32})\r$", head)
+    (line,) = lines_about(api, request_id)
+    assert (line["event"], line["status"]) == ("request", 400)
+    assert [each for each in api.lines() if not each.startswith("{")] == [], (
+        "the server's own lines are JSON too"
+    )
+
+
+def test_an_error_of_the_database_tells_the_log_no_data(api: Api, viewer: Viewer, rows: Engine) -> None:
+    """A constraint that the code knows nothing of fails, and Postgres quotes the row."""
+    secret = f"secret-{uuid4().hex}"
+    with rows.begin() as connection:
+        connection.execute(text("ALTER TABLE libraries ADD CONSTRAINT c CHECK (name !~ 'secret') NOT VALID"))
+    try:
+        answer = viewer.http.post("/libraries", json={"name": secret})
+    finally:
+        with rows.begin() as connection:
+            connection.execute(text("ALTER TABLE libraries DROP CONSTRAINT c"))
+    assert answer.status_code == 500
+    lines = lines_about(api, answer.headers["x-request-id"])
+    assert {line.get("kind") for line in lines} == {"CheckViolation", None}
+    assert "create_library" in str(lines), "where it happened is told"
+    assert secret not in api.log.read_text()
 
 
 def test_no_secret_no_token_no_body_and_no_address_is_logged(api: Api, viewer: Viewer) -> None:

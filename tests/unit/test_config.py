@@ -68,6 +68,7 @@ def test_every_fault_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         ("API_REQUEST_TIMEOUT_SECONDS", "30"),
         ("AUTH_JWKS_URL", "ftp://id.example/jwks"),
         ("AUTH_JWKS_URL", "https://id.example:port/"),
+        ("AUTH_JWKS_URL", "https://user:hunter2@id.example/"),
         ("LOG_LEVEL", "LOUD"),
         ("MIGRATOR_WAIT_SECONDS", "soon"),
     ],

@@ -1,5 +1,6 @@
 """Turns every exception into the one envelope of the contract. The only place that does."""
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,18 +27,22 @@ from nexus.errors import (
 from nexus.log import get_logger
 
 _BY_STATUS: dict[int, type[NexusError]] = {404: NotFoundError, 405: MethodNotAllowedError}
-#: What psycopg and SQLAlchemy raise when Postgres is away, refuses us, is too slow, or ends our statement.
+#: What is raised when Postgres is away, refuses us, is too slow, ends our statement, or is a standby.
 _POSTGRES_IS_AWAY = (
     psycopg.OperationalError,
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
     sqlalchemy.exc.TimeoutError,
 )
+_OF_THE_DATABASE = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
 #: The guards', the framework's, and those of the peers.
 _OF_EVERY_ROUTE: tuple[type[NexusError], ...] = (
     *(InvalidRequestError, UnauthenticatedError, InternalOnlyError),
     *(InternalError, UnavailableError, AuthUnavailableError),
 )
+
+#: Part of the message where a transaction was given up and may have been committed.
+CHANGE_NOT_KNOWN = " Whether a change was made is not known."
 
 log = get_logger("nexus.api")
 
@@ -79,10 +84,23 @@ def translate(error: Exception) -> NexusError:
         return error.__cause__  # raised while FastAPI read the body
     if isinstance(error, HTTPException):
         return _BY_STATUS.get(error.status_code, InvalidRequestError)()
-    if isinstance(error, _POSTGRES_IS_AWAY):
-        log.warning("Postgres is away", reason=str(error).strip().splitlines()[0], kind=type(error).__name__)
-        return UnavailableError("Postgres is away, or too slow.")
+    if isinstance(error, _OF_THE_DATABASE):
+        return _database_error(error)
     log.error("unforeseen", exc_info=error)
+    return InternalError()
+
+
+def _database_error(error: Exception) -> NexusError:
+    cause = (error.orig or error) if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+    kind, state = type(cause).__name__, getattr(cause, "sqlstate", None)
+    if isinstance(cause, _POSTGRES_IS_AWAY):
+        log.warning("Postgres is away", kind=kind, sqlstate=state, reason=str(cause).strip().split("\n")[0])
+        # Lost in the middle of a transaction, perhaps of its COMMIT.
+        lost = getattr(error, "connection_invalidated", False)
+        return UnavailableError(f"Postgres is away, or too slow.{CHANGE_NOT_KNOWN if lost else ''}")
+    # Its message may quote the row, and with it what somebody wrote.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("unforeseen error of the database", kind=kind, sqlstate=state, where=where)
     return InternalError()
 
 
@@ -114,5 +132,5 @@ def _allowed(request: Request) -> str:
 
 def add_error_handlers(app: FastAPI) -> None:
     """For what routes raise. What is raised elsewhere reaches RequestMiddleware, which translates too."""
-    for kind in (NexusError, HTTPException, RequestValidationError, *_POSTGRES_IS_AWAY):
+    for kind in (NexusError, HTTPException, RequestValidationError, *_OF_THE_DATABASE):
         app.add_exception_handler(kind, _handle)

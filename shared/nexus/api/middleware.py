@@ -9,7 +9,7 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from nexus.api.errors import error_response, translate
+from nexus.api.errors import CHANGE_NOT_KNOWN, error_response, translate
 from nexus.auth.tokens import TokenVerifier
 from nexus.errors import InternalOnlyError, InvalidRequestError, NexusError, UnavailableError
 from nexus.log import get_logger
@@ -135,9 +135,7 @@ class RequestMiddleware:
     def _late(self, exchange: _Exchange) -> NexusError:
         if exchange.body_is_coming:
             return InvalidRequestError(f"The body did not arrive within {self._timeout:g} s.")
-        return UnavailableError(
-            f"No answer within {self._timeout:g} s. Whether a change was made is not known."
-        )
+        return UnavailableError(f"No answer within {self._timeout:g} s.{CHANGE_NOT_KNOWN}")
 
     def _log(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
         """The template, not the path: what somebody typed into a URL is theirs, and may be a secret."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import logging
 import socket
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -24,11 +26,11 @@ ACCEPT_PAUSE = 1.0
 TOO_LARGE = f"The request line and headers are longer than {MAX_HEAD} bytes."
 TOO_SLOW = f"The request line and headers did not arrive within {HEAD_TIMEOUT:g} s."
 
-log = get_logger("nexus.server")
+log = get_logger("nexus.request")
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with bounded heads; what is no HTTP is answered in the envelope of the contract too."""
+    """HTTP/1.1 with bounds; what is no HTTP is answered in the envelope of the contract too."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -36,8 +38,8 @@ class BoundedProtocol(HttpToolsProtocol):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READER_TIMEOUT)
         self._fault: str | None = None
         self._in_head = True
-        #: Bytes since the last request was complete.
-        self._received = 0
+        #: Bytes of the current request that are not its body: head, trailers, the framing of chunks.
+        self._around = 0
         self._timer: asyncio.TimerHandle | None = None
         self._start_timer()
 
@@ -46,50 +48,64 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
+        self._around += len(data)
         super().data_received(data)
         # Most heads come in one piece, so most requests never start the timer.
-        if not self._in_head:
-            self._stop_timer()
-        elif self._received > MAX_HEAD:
-            self._refuse(TOO_LARGE)
+        if self._around > MAX_HEAD:
+            self._give_up(TOO_LARGE)
+        elif self._in_head or self.cycle is None or self.cycle.response_complete:
+            self._start_timer()  # uvicorn's own, for idle connections, ended with the first byte
         else:
-            self._start_timer()
+            self._stop_timer()  # the request's deadline has taken over
 
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers would be taken for headers (RFC 9110, 6.5.1); nobody here reads any.
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        if self._received > MAX_HEAD and self._head_size() > MAX_HEAD:
+        if self._around > MAX_HEAD and self._head_size() > MAX_HEAD:
             self._fault = TOO_LARGE
             raise ValueError(TOO_LARGE)  # the parser stops, and its error becomes our 400
         self._in_head = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._around -= len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._received = 0
+        self._around = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        body = json.dumps(InvalidRequestError(self._fault or msg).envelope()).encode()
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
-            body
+        fault, request_id = self._fault or msg, uuid4().hex
+        body = json.dumps(InvalidRequestError(fault).envelope()).encode()
+        head = (
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
-        self.transport.write(STATUS_LINE[400] + head + body)
+        self.transport.write(STATUS_LINE[400] + head.encode() + body)
         self.transport.close()
+        log.info("request", request_id=request_id, status=400, reason=fault)
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _refuse(self, fault: str) -> None:
-        if not self.transport.is_closing():
+    def _give_up(self, fault: str) -> None:
+        if self._in_head and not self.transport.is_closing():
             self._fault = fault
             self.send_400_response(fault)
+        # Elsewhere an answer is under way, or was given: there is nothing more to say.
+        self.transport.close()
 
     def _start_timer(self) -> None:
         if self._timer is None and not self.transport.is_closing():
-            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._refuse, TOO_SLOW)
+            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._give_up, TOO_SLOW)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -156,3 +172,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         "ws": "none",
         "server_header": False,
     }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # It gives this logger gunicorn's handlers, of which there are none: its lines, too, are the root's.
+        logging.getLogger("uvicorn.error").propagate = True

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -14,6 +15,8 @@ from nexus.log import get_logger
 FETCH_TIMEOUT = 3.0
 #: A set is fetched anew, beside the requests, when it is older than this. Seconds.
 MAX_AGE = 300.0
+#: A set older than this (nobody asked for a while) is waited for, unless the provider is away. Seconds.
+MAX_IDLE_AGE = 600.0
 #: While the provider is away its last set is trusted for so long. Seconds.
 MAX_STALE_AGE = 3600.0
 #: Least time between two fetches while we hold keys: what a flood of unknown kids costs them. Seconds.
@@ -76,9 +79,10 @@ class JwksKeys:
 
     async def find(self, kid: str | None, algorithm: str) -> list[Key]:
         found = self._match(kid, algorithm)
-        if not found or time.monotonic() - self._fetched > MAX_AGE:
+        age = time.monotonic() - self._fetched
+        if not found or age > MAX_AGE:
             self._start_fetch()
-        if found:
+        if found and (age <= MAX_IDLE_AGE or self._failed):
             return found
         if self._fetch is not None:
             # Shielded: it is everybody's, and a request that is given up must not end it.
@@ -105,9 +109,12 @@ class JwksKeys:
             self._keys = await fetch_keys(self._url)
             self._fetched = time.monotonic()
             self._failed = False
-        except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, UselessAnswerError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody can be verified: 503, never 401
             self._failed = True
             reason = str(error) or type(error).__name__
-            log.warning("the identity provider gives no keys", url=self._url, reason=reason)
+            # Not the whole address: a key may be in its query.
+            log.warning(
+                "the identity provider gives no keys", host=urlsplit(self._url).hostname, reason=reason
+            )
         finally:
             self._fetch = None

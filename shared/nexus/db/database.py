@@ -16,8 +16,13 @@ from nexus.db.statement import Read
 #: Postgres ends a statement of ours after this, its waits for locks included. Milliseconds; below
 #: API_REQUEST_TIMEOUT_SECONDS, so that a slow statement costs its request and not its connection.
 STATEMENT_TIMEOUT = 5_000
-#: The network may swallow what we send: such a connection is ended after this. Milliseconds.
-TCP_TIMEOUT = 10_000
+#: The network may swallow what we send, or what we wait for: such a connection is ended after some 10 s.
+NETWORK = {
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +37,7 @@ class Database:
     """
 
     def __init__(self, url: URL, size: int) -> None:
-        bounds = {"options": f"-c statement_timeout={STATEMENT_TIMEOUT}", "tcp_user_timeout": TCP_TIMEOUT}
+        bounds = {"options": f"-c statement_timeout={STATEMENT_TIMEOUT}"} | NETWORK
         self._reads = Reads(connection_parameters(url, application_name="nexus-api", **bounds), size)
         self._engine = create_database_engine(
             url, application_name="nexus-api", connect_args=bounds, pool_size=size, max_overflow=0

@@ -10,7 +10,10 @@ CONNECT_TIMEOUT = 5
 
 
 def connection_parameters(url: URL, **more: object) -> dict[str, Any]:
-    """What `psycopg.connect` takes, made of a URL as `Settings.database_url` gives it; `more` is added."""
+    """What `psycopg.connect` takes, made of a URL as `Settings.database_url` gives it; `more` is added.
+
+    Its query (`?sslmode=verify-full`) is libpq's, as it is for SQLAlchemy.
+    """
     address = {
         "host": url.host,
         "port": url.port or 5432,
@@ -19,7 +22,7 @@ def connection_parameters(url: URL, **more: object) -> dict[str, Any]:
         "dbname": url.database,
         "connect_timeout": CONNECT_TIMEOUT,
     }
-    return address | more
+    return dict(url.query) | address | more
 
 
 def create_database_engine(url: URL, *, application_name: str, **options: Any) -> Engine:
@@ -32,4 +35,5 @@ def create_database_engine(url: URL, *, application_name: str, **options: Any) -
     """
     arguments = {"application_name": application_name, "connect_timeout": CONNECT_TIMEOUT}
     arguments |= options.pop("connect_args", {})
-    return create_engine(url, connect_args=arguments, pool_pre_ping=True, **options)
+    # The values of a statement are somebody's data, and its errors end up in logs.
+    return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True, **options)

@@ -28,12 +28,14 @@ class _Connection:
             self._loop.remove_reader(self._socket)
             self._pq.finish()
 
-    async def run(self, read: Read, values: dict[str, object]) -> pq.abc.PGresult:
+    async def run(self, read: Read, values: dict[str, object]) -> tuple[bytes | None, ...]:
         if read.name not in self._prepared:
             await self._ask(self._pq.send_prepare, read.name, read.sql)
             self._prepared.add(read.name)
+        values = read.constants | values
         arguments = [str(values[name]).encode() for name in read.parameters]
-        return await self._ask(self._pq.send_query_prepared, read.name, arguments)
+        result = await self._ask(self._pq.send_query_prepared, read.name, arguments)
+        return tuple(result.get_value(0, column) for column in range(result.nfields))
 
     async def _ask(self, send: Any, *arguments: object) -> pq.abc.PGresult:
         self._answer = self._loop.create_future()
@@ -74,12 +76,17 @@ class Reads:
         async with self._turn:
             connection = self._free.pop()
             try:
-                if connection is None or not connection.open:
-                    connection = _Connection(await psycopg.AsyncConnection.connect(**self._parameters))
-                result = await connection.run(read, read.constants | values)
+                if connection is not None and connection.open:
+                    try:
+                        return await connection.run(read, values)
+                    except psycopg.OperationalError:
+                        if connection.open:
+                            raise
+                        # Lost, maybe while it was idle. A read may be asked again.
+                connection = _Connection(await psycopg.AsyncConnection.connect(**self._parameters))
+                return await connection.run(read, values)
             finally:
                 self._free.append(connection)
-        return tuple(result.get_value(0, column) for column in range(result.nfields))
 
     def close(self) -> None:
         """Close what nobody uses just now; the rest ends with its process."""
