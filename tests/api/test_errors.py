@@ -13,6 +13,7 @@ from nexus.api.app import create_app
 from nexus.auth.local import LocalIssuer
 from nexus.config import Settings
 from nexus.errors import UnavailableError
+from tests.api.conftest import failure
 from tests.conftest import settings_for
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ class Body(BaseModel):
 
 
 def add_test_routes(app: FastAPI) -> None:
-    """Routes that fail in each way a route can: the product has none that does yet."""
+    """Routes that fail in each way a route can, a crash of our own code included."""
 
     @app.post("/test/shape")
     async def shape(body: Body) -> dict[str, str]:
@@ -49,14 +50,6 @@ async def http(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": f"Bearer {LocalIssuer(own).mint(uuid4())}"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://nexus", headers=headers) as client:
         yield client
-
-
-def failure(response: httpx2.Response) -> tuple[int, str]:
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message"}
-    assert body["error"]["message"]
-    return response.status_code, body["error"]["code"]
 
 
 INSIDE = {"X-Nexus-Internal": SECRET}
