@@ -115,6 +115,15 @@ async def test_a_lost_connection_is_replaced_before_anybody_uses_it(reads: Reads
     assert await reads.run(PID) != pid
 
 
+async def test_a_connection_that_turns_out_to_be_lost_costs_nothing(reads: Reads, other: Engine) -> None:
+    """The event loop stands still meanwhile, so that nobody notices before the next statement is sent."""
+    pid = await reads.run(PID)
+    with other.connect() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": int(pid[0] or 0)})
+    wait_until("it is gone", lambda: not sessions(other), seconds=10)
+    assert await reads.run(PID) != pid
+
+
 async def test_a_connection_lost_in_the_middle_is_an_operational_error(reads: Reads, other: Engine) -> None:
     waiting = asyncio.create_task(reads.run(SLEEP, number=1, seconds=600))
     await asyncio.to_thread(
