@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.checkout import PORT_VARIABLES, checkout_copy, chosen_images, free_ports
-from tests.host.support import end_group
+from tests.host.support import run as run_in_group
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -41,24 +40,10 @@ def run(*command: str, env: dict[str, str] | None = None, cwd: Path | None = Non
     In a process group of its own, which ends with the benchmark: Compose outlives the docker client that
     started it, and would go on making what is being removed.
     """
-    with subprocess.Popen(
-        command,
-        env=env,
-        cwd=cwd,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, err = process.communicate(stdin)
-        except BaseException:
-            end_group(process)
-            raise
-    if process.returncode:
-        raise SystemExit(f"nexus: {' '.join(command)[:200]} failed:\n{err[-2000:]}")
-    return out
+    result = run_in_group(*command, env=env or os.environ, cwd=cwd, check=False, timeout=None, stdin=stdin)
+    if result.returncode:
+        raise SystemExit(f"nexus: {' '.join(command)[:200]} failed:\n{result.stderr[-2000:]}")
+    return result.stdout
 
 
 class Project:

@@ -40,10 +40,6 @@ class Proxy:
         self._reset_all()
         self._flowing.set()
 
-    @property
-    def connections(self) -> int:
-        return len(self._pairs)
-
     def _reset_all(self) -> None:
         for pair in self._pairs:
             for each in pair:

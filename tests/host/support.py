@@ -63,10 +63,10 @@ def end_group(process: subprocess.Popen[str], seconds: float = 10) -> None:
 
 def run(
     *command: str,
-    cwd: Path,
+    cwd: Path | None,
     env: Mapping[str, str],
     check: bool = True,
-    timeout: float = 240,
+    timeout: float | None = 240,
     stdin: str = "",
 ) -> Result:
     """Run a command in a process group of its own: the compose plugin outlives a killed docker client."""

@@ -79,10 +79,9 @@ class JwksKeys:
 
     async def find(self, kid: str | None, algorithm: str) -> list[Key]:
         found = self._match(kid, algorithm)
-        age = time.monotonic() - self._fetched
-        if not found or age > MAX_AGE:
+        if not found or self._age > MAX_AGE:
             self._start_fetch()
-        if found and (age <= MAX_IDLE_AGE or self._failed):
+        if found and (self._age <= MAX_IDLE_AGE or self._failed):
             return found
         if self._fetch is not None:
             # Shielded: it is everybody's, and a request that is given up must not end it.
@@ -92,15 +91,20 @@ class JwksKeys:
             raise AuthUnavailableError
         return found
 
+    @property
+    def _age(self) -> float:
+        """Seconds since the last good fetch."""
+        return time.monotonic() - self._fetched
+
     def _match(self, kid: str | None, algorithm: str) -> list[Key]:
-        if time.monotonic() - self._fetched > MAX_STALE_AGE:
+        if self._age > MAX_STALE_AGE:
             return []
         return [key for key in self._keys if key.algorithm == algorithm and (kid is None or key.kid == kid)]
 
     def _start_fetch(self) -> None:
         now = time.monotonic()
-        held = now - self._fetched <= MAX_STALE_AGE
-        if self._fetch is None and now - self._tried >= (PAUSE if held else PAUSE_WITHOUT_KEYS):
+        pause = PAUSE if self._age <= MAX_STALE_AGE else PAUSE_WITHOUT_KEYS
+        if self._fetch is None and now - self._tried >= pause:
             self._tried = now
             self._fetch = asyncio.create_task(self._renew())
 
