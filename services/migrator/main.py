@@ -4,7 +4,7 @@ import sys
 
 from nexus.config import settings_or_exit
 from nexus.log import configure_logging
-from nexus.migrator import main
+from nexus.migrator.cli import main
 
 if __name__ == "__main__":
     settings = settings_or_exit()

@@ -14,7 +14,6 @@ from sqlalchemy.pool import NullPool
 
 from nexus.db import catalog
 from nexus.db.migrations import alembic_config
-from nexus.migrator import SCHEMA_FILES
 
 Rows = dict[str, list[tuple[object, ...]]]
 
@@ -41,10 +40,6 @@ def execute(url: URL, statement: str, **values: object) -> None:
 
 def schema(url: URL) -> str:
     return str(read(url, catalog.describe))
-
-
-def written_schema(revision: str) -> str:
-    return (SCHEMA_FILES / f"{revision}.txt").read_text()
 
 
 #: Every column of revision 0001.

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
-from tests.migrations.conftest import downgrade, execute, read, s0_rows, schema, upgrade, written_schema
+from nexus.migrator.check import written_catalog
+from tests.migrations.conftest import downgrade, execute, read, s0_rows, schema, upgrade
 
 SYSTEM_USER = UUID(int=0)
 STATUSES = ("pending", "extracting", "ready_for_reading", "embedding", "ready", "failed")
@@ -55,10 +56,10 @@ def test_every_row_survives_up_down_and_up(s0_with_data: URL) -> None:
     assert s0_rows(s0_with_data) == before
     downgrade(s0_with_data, "0001")
     assert s0_rows(s0_with_data) == before
-    assert schema(s0_with_data) == written_schema("0001")
+    assert schema(s0_with_data) == written_catalog("0001")
     upgrade(s0_with_data, "0002")
     assert s0_rows(s0_with_data) == before
-    assert schema(s0_with_data) == written_schema("0002")
+    assert schema(s0_with_data) == written_catalog("0002")
 
 
 def test_old_media_belong_to_the_system_user(s0_with_data: URL) -> None:
@@ -93,9 +94,9 @@ def test_a_right_enum_type_that_is_there_already_is_adopted(s0_with_data: URL) -
     labels = ", ".join(f"'{status}'" for status in STATUSES)
     execute(s0_with_data, f"CREATE TYPE processing_status AS ENUM ({labels})")
     upgrade(s0_with_data, "0002")
-    assert schema(s0_with_data) == written_schema("0002")
+    assert schema(s0_with_data) == written_catalog("0002")
     downgrade(s0_with_data, "0001")
-    assert schema(s0_with_data) == written_schema("0001")
+    assert schema(s0_with_data) == written_catalog("0001")
 
 
 @pytest.mark.parametrize("existing", ["ENUM ('pending', 'ready')", "ENUM ()", "(one integer)"])

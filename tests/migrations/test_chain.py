@@ -8,7 +8,8 @@ from sqlalchemy.pool import NullPool
 
 from nexus.db.migrations import alembic_config
 from nexus.db.models import Base
-from tests.migrations.conftest import downgrade, schema, upgrade, written_schema
+from nexus.migrator.check import written_catalog
+from tests.migrations.conftest import downgrade, schema, upgrade
 
 REVISIONS = [
     script.revision
@@ -19,15 +20,15 @@ REVISIONS = [
 def test_migration_applies_cleanly(fresh_db: URL) -> None:
     """Migration 0002 applies to 0001 state."""
     upgrade(fresh_db, "0001")
-    assert schema(fresh_db) == written_schema("0001")
+    assert schema(fresh_db) == written_catalog("0001")
     upgrade(fresh_db, "0002")
-    assert schema(fresh_db) == written_schema("0002")
+    assert schema(fresh_db) == written_catalog("0002")
 
 
 def test_migration_rollback(migrated_db: URL) -> None:
     """Migration 0002 rolls back cleanly."""
     downgrade(migrated_db, "-1")
-    assert schema(migrated_db) == written_schema("0001")
+    assert schema(migrated_db) == written_catalog("0001")
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -36,7 +37,7 @@ def test_up_down_up_leaves_no_trace(revision: str, fresh_db: URL) -> None:
     there = schema(fresh_db)
     downgrade(fresh_db, "-1")
     upgrade(fresh_db, revision)
-    assert schema(fresh_db) == there == written_schema(revision)
+    assert schema(fresh_db) == there == written_catalog(revision)
 
 
 def test_down_to_base_leaves_an_empty_schema(migrated_db: URL) -> None:
@@ -48,7 +49,7 @@ def test_the_models_are_the_migrated_schema(fresh_db: URL) -> None:
     """Types, labels, columns and their order, nullability, defaults, constraints, indexes with predicates."""
     engine = create_engine(fresh_db, poolclass=NullPool)
     Base.metadata.create_all(engine)
-    assert schema(fresh_db) == written_schema(REVISIONS[-1])
+    assert schema(fresh_db) == written_catalog(REVISIONS[-1])
 
 
 @pytest.mark.parametrize(
@@ -75,4 +76,4 @@ def test_the_catalog_text_sees_drift(drift: str, migrated_db: URL) -> None:
     engine = create_engine(migrated_db, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql(drift)
-    assert schema(migrated_db) != written_schema(REVISIONS[-1])
+    assert schema(migrated_db) != written_catalog(REVISIONS[-1])

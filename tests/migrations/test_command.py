@@ -9,8 +9,9 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from nexus.db.migrations import LOCK_KEY
-from tests.migrations.conftest import Migrator, execute, schema, written_schema
+from nexus.db.guards import LOCK_KEY
+from nexus.migrator.check import written_catalog
+from tests.migrations.conftest import Migrator, execute, schema
 from tests.waiting import wait_until
 
 
@@ -102,7 +103,7 @@ def test_four_at_once_on_an_empty_database_all_end_well(fresh_db: URL) -> None:
     # Let go at one moment, so that they really race.
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0], outputs
-    assert schema(fresh_db) == written_schema("0002")
+    assert schema(fresh_db) == written_catalog("0002")
 
 
 def test_a_lock_that_is_held_too_long_names_its_holder(fresh_db: URL) -> None:

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.conftest import auth_headers
-from tests.stack.conftest import Stack
+from tests.stack.stack import Stack
 
 pytestmark = pytest.mark.docker
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.stack.conftest import Stack
+from tests.stack.stack import Stack
 
 pytestmark = pytest.mark.docker
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.stack.conftest import Stack, readiness
+from tests.stack.conftest import readiness
+from tests.stack.stack import Stack
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.drill, pytest.mark.timeout(240)]

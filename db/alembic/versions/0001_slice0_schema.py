@@ -6,6 +6,8 @@ Revises:
 
 from alembic import op
 
+from nexus.db.steps import step
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -84,10 +86,14 @@ _TABLES = (
 
 
 def upgrade() -> None:
-    for statement in _TABLES:
-        op.execute(statement)
+    with step("create the tables of slice 0"):
+        for statement in _TABLES:
+            op.execute(statement)
 
 
 def downgrade() -> None:
-    for table in ("library_media", "fragments", "media", "memberships", "libraries", "users"):
-        op.drop_table(table)
+    with step("lock the tables of slice 0"):
+        op.execute("LOCK TABLE users, libraries, memberships, media, fragments, library_media")
+    with step("drop the tables of slice 0"):
+        for table in ("library_media", "fragments", "media", "memberships", "libraries", "users"):
+            op.drop_table(table)
