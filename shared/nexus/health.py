@@ -19,6 +19,9 @@ from nexus.db.engine import connection_parameters
 #: Seconds for which a finished check is good.
 FRESH_SECONDS = 1.0
 
+#: The rows of alembic's table: one, unless somebody has branched the chain.
+REVISIONS = "SELECT version_num FROM alembic_version ORDER BY version_num"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -84,14 +87,14 @@ def postgres_probe(url: URL, wanted_revision: str, timeout: float) -> Probe:
 
 
 async def _revisions(url: URL, bound: float) -> list[str]:
-    """The rows of alembic's table; none if it does not exist."""
+    """The revisions the database is at; none if it was never migrated."""
     # The network may swallow what we send: end such a connection instead of keeping it for minutes.
     patience = int(bound * 1000)
     parameters = connection_parameters(url, application_name="nexus-ready", tcp_user_timeout=patience)
     connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
     async with connection:
         try:
-            cursor = await connection.execute("SELECT version_num FROM alembic_version ORDER BY version_num")
+            cursor = await connection.execute(REVISIONS)
             return [row[0] for row in await cursor.fetchall()]
         except psycopg.errors.UndefinedTable:
             return []

@@ -27,6 +27,7 @@ from tests.conftest import scratch_database, settings_for
 from tests.factories import make_media, make_user
 from tests.waiting import wait_until
 
+GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "services/api/gunicorn.conf.py"]
 #: More than any answer may take.
 TIMEOUT = 30
 #: Loading the system's certificates would take each client longer than its request.
@@ -128,11 +129,10 @@ def running_api(settings: Settings, folder: Path) -> Iterator[Api]:
     """gunicorn with these settings on a port of its own. It must end well, and have answered everybody."""
     (port,) = free_ports(1)
     api = Api(settings, port, folder / f"api-{port}.log")
-    environment = {key: str(value) for key, value in _environment(settings).items()}
-    command = [sys.executable, "-m", "gunicorn", "--config", "services/api/gunicorn.conf.py"]
+    environment = environment_of(settings)
     with api.log.open("w") as log:
         process = subprocess.Popen(
-            [*command, "--bind", f"127.0.0.1:{port}", "services.api.main:app"],
+            [*GUNICORN, "--bind", f"127.0.0.1:{port}", "services.api.main:app"],
             env=os.environ | environment,
             cwd=REPO,
             stderr=log,
@@ -151,13 +151,14 @@ def running_api(settings: Settings, folder: Path) -> Iterator[Api]:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _environment(settings: Settings) -> dict[str, object]:
+def environment_of(settings: Settings) -> dict[str, str]:
+    """These settings as a process is given them."""
     # Empty counts as not set.
     values = settings.model_dump() | {"PYTHONPATH": f"{REPO}/shared:{REPO}", "PYTHONUNBUFFERED": "1"}
     secrets = {
         name: value.get_secret_value() for name, value in values.items() if hasattr(value, "get_secret_value")
     }
-    return {name: "" if value is None else value for name, value in (values | secrets).items()}
+    return {name: "" if value is None else str(value) for name, value in (values | secrets).items()}
 
 
 def _answers(api: Api, process: subprocess.Popen[bytes]) -> bool:
