@@ -47,6 +47,10 @@ migrate: docker base-images ## Upgrade the database to the newest revision.
 migrate-down: docker base-images ## Take the database one revision back; no row of that revision is lost.
 	docker compose run --rm migrator downgrade -1
 
+.PHONY: schema
+schema: docker base-images ## Write db/schema anew from the revisions; for whoever writes one.
+	@dev/schema
+
 ##@ On the host: app processes here, Postgres and Redis in compose
 
 .PHONY: infra-up

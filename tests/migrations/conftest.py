@@ -42,6 +42,32 @@ def schema(url: URL) -> str:
     return str(read(url, catalog.describe))
 
 
+#: What fills a database at 0001: every kind, every status, odd titles.
+FILL = """
+    INSERT INTO users (id) SELECT gen_random_uuid() FROM generate_series(1, 5);
+    INSERT INTO libraries (owner_user_id, name, is_default) SELECT id, 'My Library', true FROM users;
+    INSERT INTO memberships (library_id, user_id, role) SELECT id, owner_user_id, 'admin' FROM libraries;
+    INSERT INTO media (kind, title, canonical_source_url, processing_status, created_at, updated_at)
+        SELECT (ARRAY['web_article', 'epub', 'pdf', 'video', 'podcast_episode'])[1 + n % 5],
+               (ARRAY['', 'plain', E'tab\\there', '日本語 “”', repeat('long ', 2000), '\\x00'])[1 + n % 6],
+               CASE WHEN n % 2 = 0 THEN 'https://example.org/' || n END,
+               (ARRAY['pending', 'extracting', 'ready_for_reading',
+                      'embedding', 'ready', 'failed'])[1 + n / 5 % 6],
+               timestamptz '2020-01-01' + n * interval '1 hour',
+               timestamptz '2021-01-01' + n * interval '1 minute'
+        FROM generate_series(0, 299) n;
+    INSERT INTO fragments (media_id, idx, canonical_text, html_sanitized)
+        SELECT id, idx, title, '<p>' || title || '</p>' FROM media, generate_series(0, 2) idx;
+    INSERT INTO library_media (library_id, media_id)
+        SELECT libraries.id, media.id FROM libraries, media;
+"""
+
+
+def fill(url: URL) -> None:
+    for statement in FILL.strip().rstrip(";").split(";\n"):
+        execute(url, statement)
+
+
 #: Every column of revision 0001.
 S0_COLUMNS = {
     "users": "id, created_at",
@@ -75,6 +101,12 @@ def s0_db(fresh_db: URL) -> URL:
     """A database at revision 0001."""
     upgrade(fresh_db, "0001")
     return fresh_db
+
+
+@pytest.fixture
+def s0_with_data(s0_db: URL) -> URL:
+    fill(s0_db)
+    return s0_db
 
 
 class Migrator:

@@ -12,32 +12,6 @@ from tests.migrations.conftest import downgrade, execute, read, s0_rows, schema,
 SYSTEM_USER = UUID(int=0)
 STATUSES = ("pending", "extracting", "ready_for_reading", "embedding", "ready", "failed")
 
-FILL = """
-    INSERT INTO users (id) SELECT gen_random_uuid() FROM generate_series(1, 5);
-    INSERT INTO libraries (owner_user_id, name, is_default) SELECT id, 'My Library', true FROM users;
-    INSERT INTO memberships (library_id, user_id, role) SELECT id, owner_user_id, 'admin' FROM libraries;
-    INSERT INTO media (kind, title, canonical_source_url, processing_status, created_at, updated_at)
-        SELECT (ARRAY['web_article', 'epub', 'pdf', 'video', 'podcast_episode'])[1 + n % 5],
-               (ARRAY['', 'plain', E'tab\\there', '日本語 “”', repeat('long ', 2000), '\\x00'])[1 + n % 6],
-               CASE WHEN n % 2 = 0 THEN 'https://example.org/' || n END,
-               (ARRAY['pending', 'extracting', 'ready_for_reading',
-                      'embedding', 'ready', 'failed'])[1 + n / 5 % 6],
-               timestamptz '2020-01-01' + n * interval '1 hour',
-               timestamptz '2021-01-01' + n * interval '1 minute'
-        FROM generate_series(0, 299) n;
-    INSERT INTO fragments (media_id, idx, canonical_text, html_sanitized)
-        SELECT id, idx, title, '<p>' || title || '</p>' FROM media, generate_series(0, 2) idx;
-    INSERT INTO library_media (library_id, media_id)
-        SELECT libraries.id, media.id FROM libraries, media;
-"""
-
-
-@pytest.fixture
-def s0_with_data(s0_db: URL) -> URL:
-    for statement in FILL.strip().rstrip(";").split(";\n"):
-        execute(s0_db, statement)
-    return s0_db
-
 
 def users(url: URL) -> dict[UUID, str]:
     def query(connection: Connection) -> dict[UUID, str]:

@@ -118,7 +118,7 @@ _LOCK_HOLDER = text(f"""
 """)  # noqa: S608  no text from outside is in it
 
 _BLOCKERS = text(f"""
-    SELECT a.pid, l.relation::regclass::text AS what, {_WHO} AS who
+    SELECT a.pid, coalesce(l.relation::regclass::text, l.locktype) AS what, {_WHO} AS who
     FROM pg_locks l CROSS JOIN unnest(pg_blocking_pids(l.pid)) AS blocker
     JOIN pg_stat_activity a ON a.pid = blocker
     WHERE l.pid = :pid AND NOT l.granted

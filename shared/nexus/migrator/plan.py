@@ -52,10 +52,8 @@ def plan(url: URL, target: str) -> str:
     to_come = chain[here:there] if up else chain[there:here][::-1]
     revisions = rehearse(url, chain[:here], to_come, up=up)
     extents = with_connection(url, lambda c: _extents(c, {t for each in revisions for t in each.locks}))
-    verbs = ", then ".join(
-        f"{'up' if up else 'down'} {'to' if up else 'from'} {each.revision}" for each in revisions
-    )
-    return "\n".join([f"{place}; to come: {verbs}\n", *(_revision(each, extents) for each in revisions)])
+    to_do = ", ".join(_heading(each) for each in revisions)
+    return "\n".join([f"{place}; to come: {to_do}\n", *(_revision(each, extents) for each in revisions)])
 
 
 def _place(chain: list[Script], revision: str | None) -> int:
@@ -97,9 +95,12 @@ def peak_space(revision: RehearsedRevision, extents: dict[str, Extent]) -> int:
     return sum(each.size + each.rows * GROWTH_PER_ROW for each in rewritten)
 
 
+def _heading(revision: RehearsedRevision) -> str:
+    return f"{'up to' if revision.is_upgrade else 'down from'} {revision.revision}"
+
+
 def _revision(revision: RehearsedRevision, extents: dict[str, Extent]) -> str:
-    way = "up to" if revision.is_upgrade else "down from"
-    parts = [f"{way} {revision.revision}: {revision.title}", "", *_summary(revision, extents), ""]
+    parts = [f"{_heading(revision)}: {revision.title}", "", *_summary(revision, extents), ""]
     for number, step in enumerate(revision.steps, start=1):
         parts += [*_step(number, step), ""]
     return "\n".join(parts)
