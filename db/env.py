@@ -27,9 +27,7 @@ def run_once(connection: Connection, work: Work) -> None:
 
 def run_migrations() -> None:
     if context.is_offline_mode():
-        raise SystemExit(
-            "nexus: 'alembic --sql' is not supported, 0002 reads the catalog while it runs: 'migrator plan'"
-        )
+        raise SystemExit("nexus: 'alembic --sql' is not supported: 'migrator plan' shows the statements")
     attributes = context.config.attributes
     url = attributes.get("database_url") or get_settings().database_url
     wait = attributes.get("wait_seconds") or get_settings().MIGRATOR_WAIT_SECONDS

@@ -70,6 +70,22 @@ def test_the_models_are_the_migrated_schema(fresh_db: URL) -> None:
         "CREATE VIEW stray AS SELECT 1 AS one",
         "CREATE FUNCTION stray() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
         "CREATE INDEX stray ON media (title)",
+        "ALTER TABLE media DISABLE TRIGGER ALL",
+        "ALTER TABLE media ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY stray ON media USING (true)",
+        "CREATE RULE stray AS ON DELETE TO media DO INSTEAD NOTHING",
+        'ALTER TABLE media ALTER title TYPE text COLLATE "C"',
+        "ALTER TABLE media SET (fillfactor = 50)",
+        "ALTER TABLE media_file SET UNLOGGED",
+        "ALTER TABLE media REPLICA IDENTITY FULL",
+        "COMMENT ON TABLE media IS 'stray'",
+        "CREATE DOMAIN stray AS text",
+        "CREATE SEQUENCE stray",
+        "CREATE STATISTICS stray ON kind, title FROM media",
+        "CREATE TABLE stray () INHERITS (media)",
+        "ALTER TABLE fragments DROP CONSTRAINT fragments_media_id_fkey, "
+        "ADD CONSTRAINT fragments_media_id_fkey "
+        "FOREIGN KEY (media_id) REFERENCES media ON DELETE CASCADE NOT VALID",
     ],
 )
 def test_the_catalog_text_sees_drift(drift: str, migrated_db: URL) -> None:

@@ -1,15 +1,19 @@
 """The migrator's command line, as the process that runs in the container."""
 
+import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from alembic import command
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from nexus.db.guards import LOCK_KEY
+from nexus.db.migrations import alembic_config
 from nexus.migrator.check import written_catalog
 from tests.migrations.conftest import Migrator, execute, schema
 from tests.waiting import wait_until
@@ -158,3 +162,34 @@ def test_a_failing_revision_says_so_in_one_line(fresh_db: URL) -> None:
     assert done.returncode == 1
     assert 'relation "libraries" already exists' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_check_prints_what_differs_from_the_models(migrated_db: URL) -> None:
+    """What `alembic check` cannot see: a label."""
+    execute(migrated_db, "ALTER TYPE failure_stage ADD VALUE 'moon'")
+    done = Migrator(migrated_db).run("check")
+    assert done.returncode == 1
+    assert done.stdout.count("+  upload, extract, transcribe, embed, other, moon\n") == 2
+    assert "--- db/schema/0002.txt\n+++ database\n" in done.stdout
+    assert "--- shared/nexus/db/models.py\n+++ database\n" in done.stdout
+
+
+def test_describe_prints_the_catalog_as_it_is_written(migrated_db: URL) -> None:
+    assert Migrator(migrated_db).run("describe").stdout == written_catalog("0002")
+
+
+def test_each_step_is_named_before_it_and_timed_after_it(s0_with_data: URL) -> None:
+    done = Migrator(s0_with_data).run("upgrade", LOG_FORMAT="json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    steps = [line for line in lines if line["event"] in {"step", "step done"}]
+    before, after = steps[0::2], steps[1::2]
+    assert {line["event"] for line in before} == {"step"}
+    assert [line["name"] for line in before] == [line["name"] for line in after]
+    assert all(line["seconds"] >= 0 for line in after)
+    (rewrite,) = [line["table"] for line in before if "table" in line]
+    assert re.fullmatch(r"media: about 300 rows, 0\.\d MB", rewrite)
+
+
+def test_offline_mode_is_refused(fresh_db: URL) -> None:
+    with pytest.raises(SystemExit, match="'migrator plan' shows the statements"):
+        command.upgrade(alembic_config(fresh_db, wait_seconds=1), "head", sql=True)

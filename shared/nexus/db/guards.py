@@ -41,6 +41,9 @@ SESSION = {
     "tcp_keepalives_count": "3",
 }
 
+#: The same from our side: a server whose host has vanished is given up while we wait for its answer.
+CLIENT_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
 #: Seconds before the second, third … attempt to get the locks of a revision; then always the last.
 ATTEMPT_PAUSES = (1, 2, 4, 8)
 #: SQLSTATEs of an attempt that may go well the next time: lock_not_available, deadlock_detected.
@@ -66,7 +69,8 @@ def create_migration_engine(url: URL) -> Engine:
     ours = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
     given = url.query.get("options", ())
     options = " ".join([*([given] if isinstance(given, str) else given), ours])
-    return create_database_engine(url, application_name=APPLICATION_NAME, connect_args={"options": options})
+    arguments = CLIENT_KEEPALIVES | {"options": options}
+    return create_database_engine(url, application_name=APPLICATION_NAME, connect_args=arguments)
 
 
 @contextmanager
