@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     READY_TIMEOUT_SECONDS: float = Field(default=2.0, gt=0, le=30)
     #: Child processes of the worker container.
     WORKER_CONCURRENCY: int = Field(default=2, ge=1, le=64)
-    #: How long the migrator waits for Postgres, for another migrator, for those who use the tables; seconds each.
+    #: How long the migrator waits for Postgres, for another migrator, for users of the tables; seconds each.
     MIGRATOR_WAIT_SECONDS: float = Field(default=60.0, gt=0, le=3600)
 
     @property

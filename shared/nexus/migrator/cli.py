@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+import psycopg
 from alembic import command
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
@@ -128,5 +129,13 @@ def main(argv: Sequence[str], settings: Settings) -> int:
         log.error(f"alembic: {error}")  # noqa: TRY400, G004
         return EXIT_USAGE
     except (SQLAlchemyError, RuntimeError) as error:
-        log.error("the migration failed and was rolled back", reason=str(error).splitlines()[0])  # noqa: TRY400
+        log.error("the migration failed and was rolled back", reason=_reason(error))  # noqa: TRY400
         return EXIT_FAILED
+
+
+def _reason(error: Exception) -> str:
+    reason = str(error).splitlines()[0]
+    if isinstance(getattr(error, "orig", None), psycopg.errors.DiskFull):
+        # Postgres's own text may be no more than "wrote only 4096 of 8192 bytes".
+        return f"the disk of Postgres is full, 'migrator plan' says how much is needed: {reason}"
+    return reason
