@@ -1,6 +1,7 @@
 """Migrations that are killed at every step, up and down: no row is lost, and the next run ends well."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -184,6 +185,23 @@ def test_its_session_in_postgres_is_killed(
     before = state(url)
     harm_the_server(url, move, place, spare.kill_session, spare)
     assert_unharmed(url, move, before)
+
+
+def test_a_migrator_that_is_frozen_keeps_no_lock(clones: Clones) -> None:
+    """Postgres ends its session, idle in its transaction; when it wakes up it says that it failed."""
+    url = clones.clone(UP.start)
+    before = state(url)
+    with held_at(UP.rewrite, url) as held:
+        process = Migrator(url).start(*UP.arguments)
+        held()
+        process.send_signal(signal.SIGSTOP)
+    # The end of the block has waited for the lock on media.
+    assert state(url) == before
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the migration failed and was rolled back" in err.splitlines()[-1]
+    assert_unharmed(url, UP, before)
 
 
 @pytest.mark.parametrize("harm", [SparePostgres.restart, SparePostgres.lose_power])
