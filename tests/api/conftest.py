@@ -37,6 +37,9 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 class Api:
     """A running API, and clients of it."""
 
+    #: gunicorn's first process.
+    process: "subprocess.Popen[bytes]"
+
     def __init__(self, settings: Settings, port: int, log: Path) -> None:
         self.settings = settings
         self.url = f"http://127.0.0.1:{port}"
@@ -138,6 +141,7 @@ def running_api(settings: Settings, folder: Path) -> Iterator[Api]:
             stderr=log,
             start_new_session=True,
         )
+        api.process = process
         try:
             wait_until("the API answers", lambda: _answers(api, process), seconds=30)
             yield api

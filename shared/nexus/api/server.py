@@ -1,9 +1,10 @@
-"""Bounds that uvicorn does not have: how large and how slow a request's head may be, how slow its reader."""
+"""What uvicorn lacks: bounds for heads and slow readers, shared accepting, a stop that loses nothing."""
 
 import asyncio
 import json
 import logging
 import socket
+from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -22,6 +23,10 @@ HEAD_TIMEOUT = 10.0
 READER_TIMEOUT = 30_000
 #: Pause when no connection can be accepted, seconds.
 ACCEPT_PAUSE = 1.0
+#: When we stop, an idle connection stays open so long: its next request may be on its way already. Seconds.
+LAST_REQUEST = 0.5
+#: Between giving up the last requests of a stop, and gunicorn's SIGKILL. Seconds.
+STOP_SPARE = 3
 
 TOO_LARGE = f"The request line and headers are longer than {MAX_HEAD} bytes."
 TOO_SLOW = f"The request line and headers did not arrive within {HEAD_TIMEOUT:g} s."
@@ -41,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         #: Bytes of the current request that are not its body: head, trailers, the framing of chunks.
         self._around = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,6 +79,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError(TOO_LARGE)  # the parser stops, and its error becomes our 400
         self._in_head = False
         super().on_headers_complete()
+        if self._stopping:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._around -= len(body)
@@ -81,6 +89,33 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._around = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._stopping:
+            self._leave_soon()
+
+    def shutdown(self) -> None:
+        """End the connection with its next answer, which says so, or after LAST_REQUEST without one.
+
+        uvicorn closes what is idle at once, and with it loses the request that is on its way.
+        """
+        self._stopping = True
+        if self._is_idle():
+            self._leave_soon()
+        elif self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        return self._around == 0 and (self.cycle is None or self.cycle.response_complete)
+
+    def _leave_soon(self) -> None:
+        self.loop.call_later(LAST_REQUEST, self._leave)
+
+    def _leave(self) -> None:
+        # A request that has begun meanwhile ends the connection itself; its head has a bound of its own.
+        if self._is_idle():
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         fault, request_id = self._fault or msg, uuid4().hex
@@ -120,6 +155,7 @@ class _Listener:
         self._loop, self._factory, self._socket = loop, factory, listening
         self._retry: asyncio.TimerHandle | None = None
         self._arriving: set[asyncio.Task[Any]] = set()
+        self._closed = False
         listening.setblocking(False)
         self._listen()
 
@@ -128,7 +164,7 @@ class _Listener:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._socket.accept()
+            self._accept_one()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another process was faster, or the client has left
         except OSError as error:
@@ -136,16 +172,29 @@ class _Listener:
             log.error("no connection can be accepted", reason=str(error))  # noqa: TRY400
             self._loop.remove_reader(self._socket)
             self._retry = self._loop.call_later(ACCEPT_PAUSE, self._listen)
-            return
+
+    def _accept_one(self) -> None:
+        connection, _ = self._socket.accept()
         connection.setblocking(False)
         task = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, connection))
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: asyncio.Task[Any]) -> None:
+        self._arriving.discard(task)
+        if self._closed and not task.cancelled() and task.exception() is None:
+            # Too late for the server to tell it.
+            task.result()[1].shutdown()
 
     def close(self) -> None:
+        """Accept no more, but take what the kernel has accepted for us: it would be reset."""
         self._loop.remove_reader(self._socket)
         if self._retry is not None:
             self._retry.cancel()
+        self._closed = True
+        with suppress(OSError):
+            while True:
+                self._accept_one()
 
     async def wait_closed(self) -> None:
         """There is nothing to wait for: the connections are their protocols'."""
@@ -177,3 +226,5 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         super().__init__(*args, **kwargs)
         # It gives this logger gunicorn's handlers, of which there are none: its lines, too, are the root's.
         logging.getLogger("uvicorn.error").propagate = True
+        # Else a client that does not take its answer would have this process killed, with all its requests.
+        self.config.timeout_graceful_shutdown = self.cfg.graceful_timeout - STOP_SPARE
