@@ -14,7 +14,7 @@ import redis.asyncio
 import redis.exceptions
 from sqlalchemy.engine import URL
 
-from nexus.db.engine import connection_parameters
+from nexus.db.engine import connect, connection_parameters
 
 #: Seconds for which a finished check is good.
 FRESH_SECONDS = 1.0
@@ -91,7 +91,7 @@ async def _revisions(url: URL, bound: float) -> list[str]:
     # The network may swallow what we send: end such a connection instead of keeping it for minutes.
     patience = int(bound * 1000)
     parameters = connection_parameters(url, application_name="nexus-ready", tcp_user_timeout=patience)
-    connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+    connection = await connect(parameters | {"autocommit": True})
     async with connection:
         try:
             cursor = await connection.execute(REVISIONS)

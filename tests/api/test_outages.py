@@ -16,6 +16,7 @@ from nexus.db.models import Library
 from tests.api.conftest import Api, Viewer, data, failure, running_api
 from tests.api.test_concurrency import at_once
 from tests.conftest import settings_for
+from tests.migrations.conftest import downgrade
 from tests.proxy import Proxy, proxy_to
 from tests.waiting import wait_until
 
@@ -180,8 +181,11 @@ def test_no_postgres_at_all(settings: Settings, api_database: URL, tmp_path: Pat
             wait_until("it works", lambda: works(viewer), seconds=SLACK)
 
 
-def test_a_database_that_was_never_migrated(settings: Settings, fresh_db: URL, tmp_path: Path) -> None:
-    with running_api(settings_for(settings, fresh_db), tmp_path) as api:
+def test_a_schema_that_is_taken_away_from_a_running_api(
+    settings: Settings, migrated_db: URL, tmp_path: Path
+) -> None:
+    with running_api(settings_for(settings, migrated_db), tmp_path) as api:
+        downgrade(migrated_db, "base")
         viewer = api.user()
         assert failure(viewer.http.get("/me")) == (500, "E_INTERNAL")
         assert "UndefinedTable" in "\n".join(api.lines())

@@ -106,5 +106,5 @@ def test_reads_connect_as_writes_do() -> None:
     parameters = connection_parameters(url, application_name="a")
     assert psycopg.conninfo.make_conninfo(**parameters) == (
         "sslmode=verify-full sslrootcert=/ca.pem host=h port=5433 user=u password=p dbname=db "
-        "connect_timeout=5 application_name=a"
+        "connect_timeout=3 application_name=a"
     )

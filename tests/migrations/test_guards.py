@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -143,6 +144,19 @@ def test_an_attempt_that_is_repeated_does_not_go_further_than_asked(s0_with_data
         reader.rollback()
     assert ended(process)[0] == 0
     assert schema(s0_with_data) == ""
+
+
+def test_a_locked_version_table_is_waited_for_too(s0_with_data: URL) -> None:
+    """There the attempt fails outside of any revision, and alembic must not find a transaction open."""
+    with session(s0_with_data, "somebody") as other, ThreadPoolExecutor(1) as threads:
+        other.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
+        migration = threads.submit(upgrade, s0_with_data)
+        blocked = "application_name = 'nexus-migrator' AND wait_event_type = 'Lock'"
+        wait_until("it waits", lambda: activity(s0_with_data, blocked), seconds=30)
+        wait_until("it has given up", lambda: not activity(s0_with_data, blocked), seconds=30)
+        other.rollback()
+        migration.result(60)
+    assert schema(s0_with_data) == written_catalog("0002")
 
 
 def test_each_revision_is_a_transaction_of_its_own(s0_with_data: URL) -> None:

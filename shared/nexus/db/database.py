@@ -16,12 +16,12 @@ from nexus.db.statement import Read
 #: Postgres ends a statement of ours after this, its waits for locks included. Milliseconds; below
 #: API_REQUEST_TIMEOUT_SECONDS, so that a slow statement costs its request and not its connection.
 STATEMENT_TIMEOUT = 5_000
-#: The network may swallow what we send, or what we wait for: such a connection is ended after some 10 s.
+#: The network may swallow what we send, or what we wait for: such a connection is ended after some 4 s.
 NETWORK = {
-    "tcp_user_timeout": 10_000,  # milliseconds
-    "keepalives_idle": 4,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
+    "tcp_user_timeout": 4_000,  # milliseconds
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
 }
 
 P = ParamSpec("P")

@@ -1,12 +1,14 @@
 """How this code base connects to Postgres."""
 
+import asyncio
 from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 
 #: Seconds until a connection attempt is given up. libpq's own default is to wait for ever.
-CONNECT_TIMEOUT = 5
+CONNECT_TIMEOUT = 3
 
 
 def connection_parameters(url: URL, **more: object) -> dict[str, Any]:
@@ -23,6 +25,20 @@ def connection_parameters(url: URL, **more: object) -> dict[str, Any]:
         "connect_timeout": CONNECT_TIMEOUT,
     }
     return dict(url.query) | address | more
+
+
+async def connect(parameters: dict[str, Any]) -> psycopg.AsyncConnection[Any]:
+    """A connection, on the event loop.
+
+    Raises:
+        psycopg.OperationalError: none within CONNECT_TIMEOUT. libpq's own timeout does not count the time in
+            which the name of the host is looked up.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await psycopg.AsyncConnection.connect(**parameters)
+    except TimeoutError:
+        raise psycopg.OperationalError(f"no connection within {CONNECT_TIMEOUT} s") from None
 
 
 def create_database_engine(url: URL, *, application_name: str, **options: Any) -> Engine:

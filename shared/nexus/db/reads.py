@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
+from nexus.db.engine import connect
 from nexus.db.statement import Read
 
 
@@ -53,7 +54,8 @@ class _Connection:
     def _readable(self) -> None:
         with suppress(asyncio.InvalidStateError):  # nobody waits
             try:
-                self._pq.consume_input()
+                for _ in range(2):  # its last words and its end come together, and wake us once
+                    self._pq.consume_input()
                 while not self._pq.is_busy():
                     if (result := self._pq.get_result()) is None:
                         return self._answer.set_result(self._result)
@@ -80,10 +82,9 @@ class Reads:
                     try:
                         return await connection.run(read, values)
                     except psycopg.OperationalError:
-                        if connection.open:
+                        if connection.open:  # else lost, maybe while idle: a read may be asked again
                             raise
-                        # Lost, maybe while it was idle. A read may be asked again.
-                connection = _Connection(await psycopg.AsyncConnection.connect(**self._parameters))
+                connection = _Connection(await connect(self._parameters))
                 return await connection.run(read, values)
             finally:
                 self._free.append(connection)
