@@ -101,7 +101,7 @@ format: venv ## Rewrite the code in our style.
 	.venv/bin/ruff format .
 
 .PHONY: bench
-bench: bench-stack bench-api ## Run every benchmark.
+bench: bench-stack bench-api bench-migration ## Run every benchmark.
 
 .PHONY: bench-stack
 bench-stack: docker base-images venv ## Measure start, rebuild, sizes, memory and probes; writes .bench/stack.json.
@@ -111,6 +111,12 @@ bench-stack: docker base-images venv ## Measure start, rebuild, sizes, memory an
 bench-api: docker base-images venv ## Measure the API against a plain application and Postgres alone; writes .bench/api.json.
 	.venv/bin/python -m bench.api
 
+# How many media.
+ROWS ?= 1000000
+.PHONY: bench-migration
+bench-migration: docker base-images venv ## Measure revision 0002 on ROWS=1000000 media against VACUUM FULL; writes .bench/migration.json.
+	.venv/bin/python -m bench.migration '$(ROWS)'
+
 ##@ Upkeep
 
 .PHONY: lock
@@ -119,7 +125,7 @@ lock: venv ## Renew requirements/*.txt and prove that they install on Python 3.1
 
 .PHONY: help
 help: ## This list.
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 # What the verbs above stand on; silent when all is there.
 .PHONY: docker docker-unless-inside base-images venv
