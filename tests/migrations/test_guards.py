@@ -19,7 +19,7 @@ from tests.migrations.conftest import Migrator, downgrade, read, s0_rows, schema
 from tests.migrations.holding import COMMIT, held_at
 from tests.waiting import wait_until
 
-REWRITE = "write media anew with the status as an enum"
+REWRITE = "write media anew with its new columns"
 
 
 @contextmanager
@@ -71,6 +71,7 @@ def test_every_session_of_a_migration_carries_the_bounds(migrated_db: URL) -> No
     assert found == {
         "lock_timeout": "1500ms",
         "statement_timeout": "0",
+        "maintenance_work_mem": "256MB",
         "idle_in_transaction_session_timeout": "10s",
         "client_connection_check_interval": "500ms",
         "tcp_keepalives_idle": "10",

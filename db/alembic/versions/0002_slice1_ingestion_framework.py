@@ -2,7 +2,7 @@
 
 The specification's steps for `processing_status` (add `_v2`, migrate, drop, rename) without its UPDATE: the
 new column is added as GENERATED STORED from the old one and then loses its expression. One rewrite of the
-table instead of a dead copy of every row. New columns come after it as fast defaults, which touch no row.
+table instead of a dead copy of every row.
 
 Revision ID: 0002
 Revises: 0001
@@ -78,8 +78,8 @@ def upgrade() -> None:
             INSERT INTO users (id, created_at) VALUES ('{SYSTEM_USER}', '{SYSTEM_USER_CREATED_AT}')
             ON CONFLICT (id) DO NOTHING
         """)
-    _processing_status_to_enum()
-    _add_media_columns()
+    _rewrite_media()
+    _give_media_an_owner()
     with step("create media_file"):
         op.execute("""
             CREATE TABLE media_file (
@@ -92,26 +92,14 @@ def upgrade() -> None:
     _create_unique_indexes()
 
 
-def _processing_status_to_enum() -> None:
-    with step("write media anew with the status as an enum", rewrites="media"):
-        op.execute(f"""
-            ALTER TABLE media ADD COLUMN processing_status_v2 processing_status
-                GENERATED ALWAYS AS ({TEXT_TO_ENUM}) STORED
-        """)
-    with step("put the enum in place of the text"):
-        op.execute("""
-            ALTER TABLE media
-                ALTER COLUMN processing_status_v2 DROP EXPRESSION,
-                DROP CONSTRAINT ck_media_processing_status
-        """)
-        op.drop_column("media", "processing_status")
-        op.alter_column("media", "processing_status_v2", new_column_name="processing_status")
-
-
-def _add_media_columns() -> None:
-    with step("add the new columns of media"):
+def _rewrite_media() -> None:
+    # What is in this ALTER is checked while the rows are written; a constraint of its own would be one more
+    # scan. processing_attempts costs no space: it fills up the eight bytes in which the enum stands.
+    with step("write media anew with its new columns", rewrites="media"):
         op.execute(f"""
             ALTER TABLE media
+                ADD COLUMN processing_status_v2 processing_status NOT NULL
+                    GENERATED ALWAYS AS ({TEXT_TO_ENUM}) STORED,
                 ADD COLUMN failure_stage failure_stage,
                 ADD COLUMN last_error_code text,
                 ADD COLUMN last_error_message text,
@@ -125,20 +113,30 @@ def _add_media_columns() -> None:
                 ADD COLUMN external_playback_url text,
                 ADD COLUMN provider text,
                 ADD COLUMN provider_id text,
-                ADD COLUMN created_by_user_id uuid NOT NULL DEFAULT '{SYSTEM_USER}'
-        """)
-    # One ALTER, so that all of it is validated in one scan. The default was only the backfill: left in place,
-    # it would hand every later row without a creator to the system user in silence.
-    with step("constrain the columns of media"):
-        op.execute("""
-            ALTER TABLE media
-                ALTER COLUMN created_by_user_id DROP DEFAULT,
-                ALTER COLUMN processing_status SET DEFAULT 'pending',
-                ALTER COLUMN processing_status SET NOT NULL,
                 ADD CONSTRAINT ck_media_requested_url_length
                     CHECK (requested_url IS NULL OR char_length(requested_url) <= 2048),
                 ADD CONSTRAINT ck_media_canonical_url_length
-                    CHECK (canonical_url IS NULL OR char_length(canonical_url) <= 2048),
+                    CHECK (canonical_url IS NULL OR char_length(canonical_url) <= 2048)
+        """)
+    with step("put the enum in place of the text"):
+        op.execute("""
+            ALTER TABLE media
+                ALTER COLUMN processing_status_v2 DROP EXPRESSION,
+                DROP CONSTRAINT ck_media_processing_status
+        """)
+        op.drop_column("media", "processing_status")
+        op.alter_column("media", "processing_status_v2", new_column_name="processing_status")
+        op.alter_column("media", "processing_status", server_default="pending")
+
+
+def _give_media_an_owner() -> None:
+    # The default is the backfill, and touches no row. Left in place, it would hand every later row without a
+    # creator to the system user in silence.
+    with step("give all media to the system user"):
+        op.execute(f"ALTER TABLE media ADD COLUMN created_by_user_id uuid NOT NULL DEFAULT '{SYSTEM_USER}'")
+        op.execute("""
+            ALTER TABLE media
+                ALTER COLUMN created_by_user_id DROP DEFAULT,
                 ADD CONSTRAINT fk_media_created_by_user_id FOREIGN KEY (created_by_user_id) REFERENCES users
         """)
 

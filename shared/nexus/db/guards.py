@@ -31,6 +31,8 @@ SESSION = {
     "lock_timeout": "1500ms",
     # A rewrite takes as long as it takes.
     "statement_timeout": "0",
+    # The indexes of a rewritten table are sorted in memory, up to some million rows.
+    "maintenance_work_mem": "256MB",
     # A migrator that is frozen between two statements must not keep its locks.
     "idle_in_transaction_session_timeout": "10s",
     # One that is killed in the middle of a statement must not either, until that ends by itself.
