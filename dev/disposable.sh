@@ -61,3 +61,19 @@ in_test_runner() {
   in_group ci_compose build >"$build_log" 2>&1 || { cat "$build_log" >&2; return 1; }
   in_group ci_compose --progress quiet run --rm -T tests "$@"
 }
+
+# measure_in_test_runner FILE COMMAND...: the same, and the line "<name of the file>: …" of its output goes into the file.
+measure_in_test_runner() {
+  local file=$1 status=0 reader
+  shift
+  mkdir -p "$(dirname "$file")"
+  # Not a pipe: its left side would be a subshell, whose process group nobody could interrupt.
+  exec 4> >(awk -v file="$file" -v mark="$(basename "$file"): " '
+    index($0, mark) == 1 { print substr($0, length(mark) + 1) > file; close(file); next }
+    { print; fflush() }')
+  reader=$!
+  in_test_runner "$@" >&4 || status=$?
+  exec 4>&-
+  wait "$reader"
+  return "$status"
+}

@@ -158,16 +158,16 @@ class _Server(ThreadingHTTPServer):
 class Provider:
     """Publishes keys at `url`, or answers whatever it is told to, and counts who asks."""
 
-    def __init__(self, *keys: SigningKey, port: int = 0) -> None:
+    def __init__(self, *keys: SigningKey, host: str = "127.0.0.1", port: int = 0) -> None:
         self._lock = threading.Lock()
         self._fetches = 0
         self._open = threading.Event()
         self._open.set()
         self._closing = threading.Event()
         self.publish(*(key.jwk() for key in keys))
-        self._server = _Server(("127.0.0.1", port), self._handler())
+        self._server = _Server((host, port), self._handler())
         self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}/jwks"
+        self.url = f"http://{host}:{self.port}/jwks"
         # Looks often whether it is to end: each test has a provider of its own.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()

@@ -1,14 +1,22 @@
 """Fixtures of the tests that drive Docker. They do harm, and only ever to the disposable stack."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from uuid import uuid4
 
 import docker
 import httpx2
 import pytest
 
+from nexus.auth.local import LocalIssuer
+from nexus.config import Settings
+from tests.conftest import auth_headers
+from tests.stack import report
+from tests.stack.report import Finding
 from tests.stack.stack import DISPOSABLE, PROJECT, Stack
 from tests.waiting import wait_until
+
+FINDINGS = pytest.StashKey[list[Finding]]()
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +43,27 @@ def stack(docker_client: docker.DockerClient) -> Stack:
     return found
 
 
+@pytest.fixture(scope="session")
+def findings(request: pytest.FixtureRequest) -> list[Finding]:
+    """What drills add their figures to; shown at the end of the run."""
+    return request.config.stash.setdefault(FINDINGS, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    found = terminalreporter.config.stash.get(FINDINGS, [])
+    if found:
+        terminalreporter.section("what the faults did")
+        for line in [*report.table(found), report.line(found)]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def headers(settings: Settings) -> Callable[[], dict[str, str]]:
+    """What a new user's requests to the API of the stack carry, each time another user's."""
+    issuer = LocalIssuer(settings)
+    return lambda: auth_headers() | {"Authorization": f"Bearer {issuer.mint(uuid4())}"}
+
+
 def readiness(api_url: str) -> tuple[int, dict[str, str]]:
     """The status of /ready and that of each part. A refused connection counts as status 0."""
     try:
@@ -52,6 +81,16 @@ def whole_stack(stack: Stack, api_url: str) -> Iterator[None]:
     _await_whole(stack, api_url)
     yield
     _await_whole(stack, api_url)
+
+
+def await_readiness(api_url: str, status: int, failed: set[str]) -> None:
+    """Until /ready answers so and names these parts as failed."""
+
+    def matches() -> bool:
+        code, parts = readiness(api_url)
+        return code == status and {name for name, state in parts.items() if state == "failed"} == failed
+
+    wait_until(f"/ready is {status} with {failed or 'nothing'} failed", matches, seconds=30)
 
 
 def _await_whole(stack: Stack, api_url: str) -> None:

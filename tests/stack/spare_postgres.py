@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import uuid4
 
 import docker
 import psycopg
@@ -10,7 +9,8 @@ from docker.models.containers import Container
 from sqlalchemy.engine import URL, make_url
 
 from nexus.db.engine import connection_parameters
-from tests.stack.stack import DISPOSABLE, GRACE, Stack
+from tests.stack.spare import copy_of
+from tests.stack.stack import GRACE, Stack
 from tests.waiting import wait_until
 
 
@@ -58,38 +58,10 @@ def spare_postgres(
     Args:
         tmpfs: more file systems in memory, by path.
     """
-    model = stack.service("postgres")
-    host, networks = model.attrs["HostConfig"], model.attrs["NetworkSettings"]["Networks"]
-    password = "spare"  # noqa: S105
-    name = f"nexus-spare-postgres-{uuid4().hex[:8]}"
-    environment = dict(line.split("=", 1) for line in model.attrs["Config"]["Env"])
-    environment |= {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": password, "POSTGRES_DB": "nexus_spare"}
-    container = client.containers.run(
-        model.attrs["Config"]["Image"],
-        name=name,
-        detach=True,
-        user=model.attrs["Config"]["User"],
-        environment=environment,
-        network=next(iter(networks)),
-        labels={DISPOSABLE: "true", **_project_of(model)},
-        read_only=True,
-        cap_drop=["ALL"],
-        security_opt=host["SecurityOpt"],
-        mem_limit=host["Memory"],
-        shm_size=host["ShmSize"],
-        tmpfs=host["Tmpfs"] | tmpfs,
-        volumes=["/var/lib/postgresql/data"],
-    )
-    try:
-        url = make_url(f"postgresql+psycopg://postgres:{password}@{name}:5432/nexus_spare")
+    settings = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": "spare", "POSTGRES_DB": "nexus_spare"}
+    volumes = ["/var/lib/postgresql/data"]
+    with copy_of(client, stack, "postgres", settings, tmpfs=tmpfs, volumes=volumes) as container:
+        url = make_url(f"postgresql+psycopg://postgres:spare@{container.name}:5432/nexus_spare")
         spare = SparePostgres(container, url)
         spare.await_answer()
         yield spare
-    finally:
-        container.remove(force=True, v=True)
-
-
-def _project_of(model: Container) -> dict[str, str]:
-    """The project alone: tear-down finds it, and nobody takes it for one of the stack's services."""
-    label = "com.docker.compose.project"
-    return {label: model.labels[label]}

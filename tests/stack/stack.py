@@ -58,6 +58,17 @@ class Stack:
         assert code is not None
         return code, output.decode()
 
+    def note_mended(self) -> float:
+        """Now, if a harm that is none of these verbs was mended."""
+        self.mended = time.monotonic()
+        return self.mended
+
+    def processes(self, name: str, command: str) -> set[str]:
+        """The pids, as the host numbers them, of its processes with these words in their command line."""
+        top = self.service(name).top()
+        pid, line = top["Titles"].index("PID"), top["Titles"].index("CMD")
+        return {row[pid] for row in top["Processes"] if command in row[line]}
+
     @contextmanager
     def _harmed(self, name: str, harm: Change, mend: Change) -> Iterator[None]:
         container = self.service(name)
@@ -66,7 +77,7 @@ class Stack:
             yield
         finally:
             mend(container)
-            self.mended = time.monotonic()
+            self.note_mended()
             self.await_health(name, "healthy")
 
     @contextmanager

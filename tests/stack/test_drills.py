@@ -1,30 +1,12 @@
-"""Drills: a service is killed, frozen or stopped, and the others say so and recover by themselves."""
+"""Drills: a service is killed, frozen or stopped and says so; what is killed comes back."""
 
 import pytest
 
-from tests.stack.conftest import readiness
+from tests.stack.conftest import await_readiness
 from tests.stack.stack import Stack
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.drill, pytest.mark.timeout(240)]
-
-
-def await_readiness(api_url: str, status: int, failed: set[str]) -> None:
-    def matches() -> bool:
-        code, parts = readiness(api_url)
-        return code == status and {name for name, state in parts.items() if state == "failed"} == failed
-
-    wait_until(f"/ready is {status} with {failed or 'nothing'} failed", matches, seconds=30)
-
-
-@pytest.mark.parametrize("harm", ["killed", "frozen"])
-def test_postgres_is_away(harm: str, stack: Stack, api_url: str) -> None:
-    with getattr(stack, harm)("postgres"):
-        await_readiness(api_url, 503, {"postgres", "schema"})
-        stack.await_health("api", "unhealthy")
-        assert stack.health("worker") == "healthy"
-    await_readiness(api_url, 200, set())
-    stack.await_health("api", "healthy")
 
 
 @pytest.mark.parametrize("harm", ["killed", "frozen"])
