@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.drill, pytest.mark.timeout(240)]
 BOUND, SLACK = 10.0, 5.0
 #: Seconds after a peer's return by which all is well again.
 RECOVERY = 5.0
-GUNICORN = "services.api.main:app"
+#: As Python's command line has it; the init of the container names it without a folder.
+GUNICORN = "bin/gunicorn"
 
 Headers = Callable[[], dict[str, str]]
 
@@ -79,7 +80,6 @@ def test_postgres_is_away(
         with getattr(stack, harm)("postgres"):
             await_readiness(api_url, 503, {"postgres", "schema"})
             assert health(api_url) == 200
-            stack.await_health("api", "unhealthy")
             assert stack.health("worker") == "healthy"
         await_readiness(api_url, 200, set())
         await_service(running, stack.mended + RECOVERY)

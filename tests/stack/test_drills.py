@@ -9,6 +9,12 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.docker, pytest.mark.drill, pytest.mark.timeout(240)]
 
 
+def test_the_health_check_of_the_api_tells_that_postgres_is_away(stack: Stack) -> None:
+    with stack.killed("postgres"):
+        stack.await_health("api", "unhealthy")
+    stack.await_health("api", "healthy")
+
+
 @pytest.mark.parametrize("harm", ["killed", "frozen"])
 def test_redis_is_away(harm: str, stack: Stack, api_url: str) -> None:
     with getattr(stack, harm)("redis"):

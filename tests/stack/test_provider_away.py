@@ -94,8 +94,12 @@ def test_without_keys_it_says_so_in_time_and_recovers(
 def test_with_keys_nobody_notices_that_it_is_away(
     oidc_api: str, my_address: str, findings: list[Finding]
 ) -> None:
-    with Provider(ed_key(), host=my_address, port=PORT):
-        wait_until("it has the keys", lambda: asked(oidc_api) == 200, seconds=30)
+    with Provider(ed_key(), host=my_address, port=PORT) as provider:
+        wait_until(
+            "each of its two processes has the keys",
+            lambda: asked(oidc_api) == 200 and provider.fetches == 2,
+            seconds=30,
+        )
     with load(oidc_api, headers, me, clients=4) as running:
         await_service(running, 0)
         # A client's token is remembered for a while: new ones must be good too.
