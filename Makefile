@@ -87,6 +87,10 @@ test-ci: docker base-images venv ## The same, with every test named.
 drill: docker base-images ## Kill, freeze and cut off services of the disposable stack.
 	@dev/drill
 
+.PHONY: soak
+soak: docker base-images ## Put ten minutes of mixed load (SOAK_SECONDS=600) on the disposable stack.
+	@dev/soak
+
 .PHONY: lint
 lint: docker-unless-inside ## Check style, Dockerfiles, shell scripts and workflow.
 	$(IN_TEST_IMAGE) dev/lint

@@ -62,13 +62,13 @@ in_test_runner() {
   in_group ci_compose --progress quiet run --rm -T tests "$@"
 }
 
-# measure_in_test_runner FILE COMMAND...: the same, and the line "<name of the file>: …" of its output goes into the file.
+# measure_in_test_runner FILE COMMAND...: the same, and what tests/stack/report.py writes for programs goes into the file.
 measure_in_test_runner() {
   local file=$1 status=0 reader
   shift
   mkdir -p "$(dirname "$file")"
   # Not a pipe: its left side would be a subshell, whose process group nobody could interrupt.
-  exec 4> >(awk -v file="$file" -v mark="$(basename "$file"): " '
+  exec 4> >(awk -v file="$file" -v mark='findings.json: ' '
     index($0, mark) == 1 { print substr($0, length(mark) + 1) > file; close(file); next }
     { print; fflush() }')
   reader=$!

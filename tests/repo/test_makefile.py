@@ -12,7 +12,7 @@ from tests.repo.tree import files, text
 VERBS = {
     *("infra-up", "infra-down", "infra-logs", "worker", "dev-api", "migrate", "migrate-down"),
     *("test", "test-ci", "up", "down", "reset", "logs", "seed", "lint", "help", "watch", "types"),
-    *("lock", "drill", "schema", "bench", "bench-stack", "bench-api", "bench-migration"),
+    *("lock", "drill", "soak", "schema", "bench", "bench-stack", "bench-api", "bench-migration"),
 }
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 
-#: What dev/drill finds the figures by in the output of the test-runner.
-MARK = "drill.json: "
+#: What dev/drill and dev/soak find the figures by in the output of the test-runner.
+MARK = "findings.json: "
 
 HEADINGS = ("fault", "recovery s", "sent", "answered", "lost", "note")
 
