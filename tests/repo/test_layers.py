@@ -39,8 +39,8 @@ def forbidden(path: str) -> tuple[str, ...]:
     never: tuple[str, ...] = ("services", "bench", "tests")
     if not path.startswith("shared/nexus/api/"):
         never += (*WEB, "nexus.api")
-    if path != "shared/nexus/worker.py":
-        never += (*QUEUE, "nexus.worker")
+    if path not in ("shared/nexus/worker.py", "shared/nexus/consumer.py"):
+        never += (*QUEUE, "nexus.worker", "nexus.consumer")
     else:
         never += ("alembic", "nexus.migrator", "nexus.db.migrations")
     return never

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from celery import Celery
 from redis import Redis
 
-from nexus import worker
+from nexus import consumer
 from nexus.config import Settings
 from nexus.config import settings as lazy_settings
 from nexus.worker import create_celery
@@ -75,16 +76,19 @@ def test_the_longest_pause_before_it_looks_for_redis_again(app: Celery) -> None:
     asked: dict[str, Any] = {}
 
     class Recorder:
-        def ensure_connection(self, *_: Any, **options: Any) -> str:
-            asked.update(options)
-            return "connection"
+        default_channel = SimpleNamespace()
 
-    consumer = worker.PersistentConsumer.__new__(worker.PersistentConsumer)
-    consumer.app = app
-    consumer.first_connection_attempt = True
-    assert consumer.ensure_connected(Recorder()) == "connection"
-    assert asked["interval_max"] == worker.RECONNECT_PAUSE_MAX
-    assert app.conf.worker_consumer == "nexus.worker:PersistentConsumer"
+        def ensure_connection(self, *_: Any, **options: Any) -> "Recorder":
+            asked.update(options)
+            return self
+
+    persistent = consumer.PersistentConsumer.__new__(consumer.PersistentConsumer)
+    persistent.app = app
+    persistent.first_connection_attempt = True
+    connected = persistent.ensure_connected(Recorder())
+    assert connected.default_channel.QoS is consumer.Taken
+    assert asked["interval_max"] == consumer.RECONNECT_PAUSE_MAX
+    assert app.conf.worker_consumer == "nexus.consumer:PersistentConsumer"
 
 
 @contextmanager
@@ -142,7 +146,7 @@ def test_it_starts_is_healthy_and_stops(
 )
 def test_the_health_check_reads_the_beat(beat: str, healthy: bool, tmp_path: Path) -> None:
     now = int(subprocess.run(["date", "+%s"], capture_output=True, text=True, check=True).stdout)
-    (tmp_path / worker.BEAT_FILE.name).write_text(beat.format(now=now, old=now - 60) + "\n")
+    (tmp_path / consumer.BEAT_FILE.name).write_text(beat.format(now=now, old=now - 60) + "\n")
     assert is_healthy(tmp_path) is healthy
 
 
