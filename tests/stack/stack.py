@@ -115,6 +115,33 @@ class Stack:
         with self._harmed(name, disconnect, reconnect):
             yield
 
+    def restart(self, name: str) -> None:
+        """At once, with nothing of what it held in memory."""
+        container = self.service(name)
+        container.restart(timeout=0)
+        self.mended = time.monotonic()
+        self.await_health(name, "healthy")
+
+    @contextmanager
+    def moved(self, name: str) -> Iterator[None]:
+        """To another address, in the network that its clients share besides, and back afterwards.
+
+        What clients send to the address that was left goes nowhere, and nobody tells them.
+        """
+        container = self.service(name)
+        ((home, aliases),) = self._networks(container)
+        elsewhere = self._client.networks.get(f"{self._project}_default")
+        self._move(container, aliases, home, elsewhere)
+        try:
+            yield
+        finally:
+            self._move(container, aliases, elsewhere, home)
+
+    def _move(self, container: Container, aliases: list[str], left: Network, joined: Network) -> None:
+        left.disconnect(container, force=True)
+        joined.connect(container, aliases=aliases)
+        self.mended = time.monotonic()
+
     def _networks(self, container: Container) -> list[tuple[Network, list[str]]]:
         joined = container.attrs["NetworkSettings"]["Networks"]
         return [(self._client.networks.get(name), each["Aliases"]) for name, each in joined.items()]
