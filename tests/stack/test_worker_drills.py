@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from nexus.config import Settings
 from nexus.worker import VISIBILITY_TIMEOUT
 from tests.conftest import scratch_database
+from tests.stack.report import Finding
 from tests.stack.spare_worker import (
     QUEUE,
     UNACKED,
@@ -64,8 +65,12 @@ def worker(module_worker: SpareWorker) -> SpareWorker:
     return module_worker
 
 
-def consumes_again(worker: SpareWorker, stack: Stack) -> None:
-    """A new task is done, and the health check is green, within RECOVERY seconds of Redis's return."""
+def consumes_again(worker: SpareWorker, stack: Stack) -> float:
+    """A new task is done, and the health check is green, within RECOVERY seconds of Redis's return.
+
+    Returns:
+        the seconds to the end of that task.
+    """
     name = worker.send()
     worker.await_end(name, seconds=RECOVERY - (time.monotonic() - stack.mended))
     worker.await_health(True, seconds=RECOVERY - (time.monotonic() - stack.mended))
@@ -74,6 +79,7 @@ def consumes_again(worker: SpareWorker, stack: Stack) -> None:
     (end,) = worker.marks.times(name, "end")
     wait_until("its result is there", lambda: result(name) == "SUCCESS", seconds=RECOVERY)
     log.info("after the return: a new task had ended in %.1f s, green in %.1f s", end - returned, green)
+    return round(end - returned, 1)
 
 
 def is_done(worker: SpareWorker, name: str, *, starts: int) -> None:
@@ -93,25 +99,33 @@ def no_longer_asked(connections: set[str]) -> None:
     wait_until("Redis has given up the requests", lambda: not connections & asking(), seconds=5)
 
 
+def finding(fault: str, recovery: float, tasks: int) -> Finding:
+    """All tasks that were sent are done, or the drill has failed before this."""
+    return Finding(f"{fault}, seen from the worker", recovery, tasks, tasks, 0, "tasks")
+
+
 def process(worker: SpareWorker) -> tuple[object, object]:
     state = worker.container.attrs["State"]
     return state["StartedAt"], state["Status"]
 
 
 @pytest.mark.parametrize("harm", ["killed", "frozen", "cut_off"])
-def test_redis_is_away_until_it_is_noticed(harm: str, worker: SpareWorker, stack: Stack) -> None:
+def test_redis_is_away_until_it_is_noticed(
+    harm: str, worker: SpareWorker, stack: Stack, findings: list[Finding]
+) -> None:
     before, name = process(worker), worker.send_held()
     away: Harm = getattr(stack, harm)
     with away("redis"):
         since = time.monotonic()
         worker.await_health(False)
         log.info("%s: red after %.1f s", harm, time.monotonic() - since)
-    consumes_again(worker, stack)
+    recovery = consumes_again(worker, stack)
     is_done(worker, name, starts=1)
     assert process(worker) == before
+    findings.append(finding(f"redis {harm}".replace("_", " "), recovery, 2))
 
 
-def test_redis_is_away_for_long(worker: SpareWorker, stack: Stack) -> None:
+def test_redis_is_away_for_long(worker: SpareWorker, stack: Stack, findings: list[Finding]) -> None:
     before, name = process(worker), worker.send_held()
     with stack.killed("redis"):
         since = time.monotonic()
@@ -119,20 +133,22 @@ def test_redis_is_away_for_long(worker: SpareWorker, stack: Stack) -> None:
         assert not worker.is_healthy()
         log.info("the engine called the worker unhealthy after %.1f s", time.monotonic() - since)
         time.sleep(LONG - (time.monotonic() - since))
-    consumes_again(worker, stack)
+    recovery = consumes_again(worker, stack)
     is_done(worker, name, starts=2)
     assert process(worker) == before
+    findings.append(finding("redis away for 120 s", recovery, 2))
 
 
-def test_redis_starts_again_and_is_empty(worker: SpareWorker, stack: Stack) -> None:
+def test_redis_starts_again_and_is_empty(worker: SpareWorker, stack: Stack, findings: list[Finding]) -> None:
     before, name = process(worker), worker.send_held()
     stack.restart("redis")
-    consumes_again(worker, stack)
+    recovery = consumes_again(worker, stack)
     is_done(worker, name, starts=2)
     assert process(worker) == before
+    findings.append(finding("redis restarted empty", recovery, 2))
 
 
-def test_redis_has_a_new_address(worker: SpareWorker, stack: Stack) -> None:
+def test_redis_has_a_new_address(worker: SpareWorker, stack: Stack, findings: list[Finding]) -> None:
     before, name = process(worker), worker.send_held()
     asked = asking()
     with stack.moved("redis"):
@@ -140,12 +156,15 @@ def test_redis_has_a_new_address(worker: SpareWorker, stack: Stack) -> None:
         consumes_again(worker, stack)
         asked = asking()
     no_longer_asked(asked)
-    consumes_again(worker, stack)
+    recovery = consumes_again(worker, stack)
     is_done(worker, name, starts=2)
     assert process(worker) == before
+    findings.append(finding("redis at a new address", recovery, 3))
 
 
-def test_tasks_that_end_while_redis_is_frozen(worker: SpareWorker, stack: Stack) -> None:
+def test_tasks_that_end_while_redis_is_frozen(
+    worker: SpareWorker, stack: Stack, findings: list[Finding]
+) -> None:
     """Their acknowledgements do not arrive. If their places stayed taken, no task would be taken any more."""
     before = process(worker)
     names = [worker.send_held(ignore_result=True) for _ in range(2)]
@@ -155,7 +174,7 @@ def test_tasks_that_end_while_redis_is_frozen(worker: SpareWorker, stack: Stack)
         for name in names:
             worker.await_end(name)
         worker.await_health(False)
-    consumes_again(worker, stack)
+    recovery = consumes_again(worker, stack)
     # Both places are free again, or the second of these would not start.
     names = [worker.send_held(), worker.send_held()]
     for name in names:
@@ -164,6 +183,7 @@ def test_tasks_that_end_while_redis_is_frozen(worker: SpareWorker, stack: Stack)
         worker.await_end(name)
     wait_until("all is acknowledged", lambda: left_in_redis() == (0, 0), seconds=RECOVERY)
     assert process(worker) == before
+    findings.append(finding("redis frozen while tasks end", recovery, 5))
 
 
 def test_a_stop_lets_a_task_end_and_puts_back_the_other(worker: SpareWorker) -> None:
