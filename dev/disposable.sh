@@ -64,16 +64,17 @@ in_test_runner() {
 
 # measure_in_test_runner FILE COMMAND...: the same, and what tests/stack/report.py writes for programs goes into the file.
 measure_in_test_runner() {
-  local file=$1 status=0 reader
+  local file=$1 status=0 copy reader
   shift
-  mkdir -p "$(dirname "$file")"
+  copy=$(mktemp)
   # Not a pipe: its left side would be a subshell, whose process group nobody could interrupt.
-  exec 4> >(awk -v file="$file" -v mark='findings.json: ' '
-    index($0, mark) == 1 { print substr($0, length(mark) + 1) > file; close(file); next }
-    { print; fflush() }')
+  exec 4> >(exec tee "$copy")
   reader=$!
   in_test_runner "$@" >&4 || status=$?
   exec 4>&-
   wait "$reader"
+  mkdir -p "$(dirname "$file")"
+  sed -n 's/^findings.json: //p' "$copy" >"$file"
+  rm -f -- "$copy"
   return "$status"
 }

@@ -99,3 +99,15 @@ def test_test_image_holds_every_tracked_file(test_image: str) -> None:
     missing = [name for name in tracked if name and (REPO / name).is_file() and name not in set(inside)]
     assert missing == []
     assert ".env" not in inside
+
+
+def test_drills_refuse_a_stack_that_is_not_disposable(stack: Stack) -> None:
+    """Even with the Docker socket in their hands."""
+    docker = "/var/run/docker.sock"
+    options = ("--rm", "-T", "--no-deps", "--user", "0:0", "--volume", f"{docker}:{docker}")
+    drill = ("pytest", "-m", "drill", "tests/stack/test_drills.py")
+    done = stack.compose("--profile", "test", "run", *options, "tests", *drill, check=False)
+    assert done.returncode == 3, done.stdout
+    assert "is not marked disposable (label nexus.disposable)" in done.stdout
+    assert "Use 'make test' or 'make drill'" in done.stdout
+    assert "passed" not in done.stdout

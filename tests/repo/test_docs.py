@@ -8,7 +8,7 @@ import pytest
 from nexus.api import middleware, server
 from nexus.config import Settings
 from nexus.db import database, engine
-from tests.repo.tree import files, text
+from tests.repo.tree import below, files, text
 
 PAGES = [path for path in files() if path.endswith(".md")]
 _FENCE = re.compile(r"(?ms)^```.*?^```")
@@ -78,3 +78,19 @@ def test_every_page_of_docs_is_linked_from_somewhere(page: str) -> None:
         normpath(join(dirname(each), link.partition("#")[0])) for each in others for link in links(each)
     }
     assert page in reached
+
+
+def test_each_fault_of_the_table_has_a_drill() -> None:
+    """A row of the API's table ends with the name of the test that does it."""
+    page = text("docs/faults.md")
+    table = page[page.index("## The API") : page.index("## The worker")]
+    named = re.findall(r"\| `(test_\w+)` \|\n", table)
+    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
+    assert len(named) == len(rows) > 0
+    drills = {
+        name
+        for path in below("tests/stack/", suffix=".py")
+        if "pytest.mark.drill" in text(path)
+        for name in re.findall(r"(?m)^def (test_\w+)\(", text(path))
+    }
+    assert set(named) - drills == set()

@@ -39,7 +39,7 @@ def copy_of(
         **{
             "name": f"nexus-spare-{service}-{uuid4().hex[:8]}",
             "detach": True,
-            "init": bool(host["Init"]),
+            "init": bool(host.get("Init")),  # left out where nobody asked for one
             "user": config["User"],
             "environment": inherited | environment,
             "network": networks_of(model)[NETWORK]["Name"],

@@ -15,15 +15,6 @@ def test_the_health_check_of_the_api_tells_that_postgres_is_away(stack: Stack) -
     stack.await_health("api", "healthy")
 
 
-@pytest.mark.parametrize("harm", ["killed", "frozen"])
-def test_redis_is_away(harm: str, stack: Stack, api_url: str) -> None:
-    with getattr(stack, harm)("redis"):
-        await_readiness(api_url, 503, {"redis"})
-        stack.await_health("worker", "unhealthy")
-    await_readiness(api_url, 200, set())
-    stack.await_health("worker", "healthy")
-
-
 @pytest.mark.parametrize("name", ["api", "worker", "postgres", "redis"])
 def test_a_stop_is_clean_and_the_start_after_it_too(name: str, stack: Stack) -> None:
     container = stack.service(name)
