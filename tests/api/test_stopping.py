@@ -1,6 +1,7 @@
 """A server that stops answers whatever it has accepted, and tells its clients to go elsewhere."""
 
 import asyncio
+import select
 import signal
 import socket
 import threading
@@ -48,7 +49,9 @@ class Stoppable:
         self._clients: list[HTTPConnection] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
-        config = uvicorn.Config(app, http=server.BoundedProtocol, ws="none", lifespan="off", log_config=None)
+        # No connection ends for being idle, unless we stop.
+        quiet = {"ws": "none", "lifespan": "off", "log_config": None, "timeout_keep_alive": int(NEVER)}
+        config = uvicorn.Config(app, http=server.BoundedProtocol, **quiet)  # type: ignore[arg-type]
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -118,8 +121,11 @@ def test_a_request_that_has_begun_to_arrive_is_answered(monkeypatch: pytest.Monk
     with stoppable(Slow()) as running, socket.create_connection(("127.0.0.1", running.port)) as client:
         running.ask(running.client())  # the loop has come round: the other is there too
         client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
-        running.ask(running.client())
+        idle = running.client()
+        running.ask(idle)
         running.stop()
+        # Those that are idle have been left.
+        assert select.select([idle.sock], [], [], 30)[0]
         client.sendall(b"\r\n")
         with client.makefile("rb") as stream:
             answer = stream.read()
