@@ -3,7 +3,6 @@
 import itertools
 import os
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -48,11 +47,9 @@ class Mixture:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
 
     def __call__(self) -> Request:
-        with self._lock:
-            number = next(self._numbers)
+        number = next(self._numbers)
         if number % 50 == 0:
             return Request("POST", "/libraries", {"name": "x" * 100_000})
         return random.choice(  # noqa: S311
