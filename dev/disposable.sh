@@ -73,8 +73,11 @@ measure_in_test_runner() {
   in_test_runner "$@" >&4 || status=$?
   exec 4>&-
   wait "$reader"
-  mkdir -p "$(dirname "$file")"
-  sed -n 's/^findings.json: //p' "$copy" >"$file"
+  # A selection that measured nothing leaves the figures of the last run.
+  if grep -q '^findings.json: ' "$copy"; then
+    mkdir -p "$(dirname "$file")"
+    sed -n 's/^findings.json: //p' "$copy" >"$file"
+  fi
   rm -f -- "$copy"
   return "$status"
 }

@@ -38,6 +38,13 @@ def execute(url: URL, statement: str, **values: object) -> None:
         connection.execute(text(statement), values)
 
 
+def autocommit(url: URL, statement: str) -> None:
+    """For what Postgres runs outside of a transaction only, and for what is no SQLAlchemy text."""
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+
+
 def schema(url: URL) -> str:
     return str(read(url, catalog.describe))
 

@@ -9,7 +9,7 @@ from sqlalchemy.pool import NullPool
 from nexus.db.migrations import alembic_config
 from nexus.db.models import Base
 from nexus.migrator.check import written_catalog
-from tests.migrations.conftest import downgrade, schema, upgrade
+from tests.migrations.conftest import autocommit, downgrade, schema, upgrade
 
 REVISIONS = [
     script.revision
@@ -89,7 +89,5 @@ def test_the_models_are_the_migrated_schema(fresh_db: URL) -> None:
     ],
 )
 def test_the_catalog_text_sees_drift(drift: str, migrated_db: URL) -> None:
-    engine = create_engine(migrated_db, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(drift)
+    autocommit(migrated_db, drift)
     assert schema(migrated_db) != written_catalog(REVISIONS[-1])

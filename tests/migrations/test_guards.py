@@ -15,7 +15,7 @@ from nexus.db import guards
 from nexus.db.guards import TableLockTimeoutError, create_migration_engine
 from nexus.db.migrations import alembic_config
 from nexus.migrator.check import written_catalog
-from tests.migrations.conftest import Migrator, downgrade, read, s0_rows, schema, upgrade
+from tests.migrations.conftest import Migrator, autocommit, downgrade, read, s0_rows, schema, upgrade
 from tests.migrations.holding import COMMIT, held_at
 from tests.waiting import wait_until
 
@@ -82,9 +82,7 @@ def test_every_session_of_a_migration_carries_the_bounds(migrated_db: URL) -> No
 
 
 def test_the_bounds_stand_above_those_of_the_database(s0_with_data: URL) -> None:
-    engine = create_engine(s0_with_data, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f'ALTER DATABASE "{s0_with_data.database}" SET statement_timeout = 1')
+    autocommit(s0_with_data, f'ALTER DATABASE "{s0_with_data.database}" SET statement_timeout = 1')
     upgrade(s0_with_data)
 
 

@@ -119,7 +119,7 @@ class Stack:
         """At once, with nothing of what it held in memory."""
         container = self.service(name)
         container.restart(timeout=0)
-        self.mended = time.monotonic()
+        self.note_mended()
         self.await_health(name, "healthy")
 
     @contextmanager
@@ -140,7 +140,7 @@ class Stack:
     def _move(self, container: Container, aliases: list[str], left: Network, joined: Network) -> None:
         left.disconnect(container, force=True)
         joined.connect(container, aliases=aliases)
-        self.mended = time.monotonic()
+        self.note_mended()
 
     def _networks(self, container: Container) -> list[tuple[Network, list[str]]]:
         joined = container.attrs["NetworkSettings"]["Networks"]

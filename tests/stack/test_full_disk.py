@@ -7,15 +7,24 @@ from typing import NamedTuple
 import docker
 import pytest
 from psycopg.errors import DiskFull
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool
 
 from nexus.db.steps import Extent, extent
 from nexus.migrator.check import written_catalog
 from nexus.migrator.plan import peak_space
-from tests.migrations.conftest import Migrator, downgrade, execute, fill, read, s0_rows, schema, upgrade
+from tests.migrations.conftest import (
+    Migrator,
+    autocommit,
+    downgrade,
+    execute,
+    fill,
+    read,
+    s0_rows,
+    schema,
+    upgrade,
+)
 from tests.migrations.test_plan import rehearsed
 from tests.stack.spare_postgres import SparePostgres, spare_postgres
 from tests.stack.stack import Stack
@@ -34,12 +43,6 @@ def small(docker_client: docker.DockerClient, stack: Stack) -> Iterator[SparePos
         found.execute("mkdir", f"{SMALL}/tables")
         autocommit(found.url, f"CREATE TABLESPACE small LOCATION '{SMALL}/tables'")
         yield found
-
-
-def autocommit(url: URL, statement: str) -> None:
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
 
 
 class Move(NamedTuple):

@@ -9,12 +9,21 @@ from uuid import uuid4
 
 import docker
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import NullPool
 
 from nexus.migrator.check import written_catalog
-from tests.migrations.conftest import Migrator, Rows, downgrade, fill, read, s0_rows, schema, upgrade
+from tests.migrations.conftest import (
+    Migrator,
+    Rows,
+    autocommit,
+    downgrade,
+    fill,
+    read,
+    s0_rows,
+    schema,
+    upgrade,
+)
 from tests.migrations.holding import COMMIT, held_at
 from tests.stack.spare_postgres import SparePostgres, spare_postgres
 from tests.stack.stack import Stack
@@ -96,14 +105,9 @@ class Clones:
         self._server = server
         self.at = cache(self._template)
 
-    def _execute(self, statement: str) -> None:
-        engine = create_engine(self._server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql(statement)
-
     def _template(self, revision: str) -> URL:
         url = self._server.set(database=f"template_{revision}")
-        self._execute(f"CREATE DATABASE {url.database}")
+        autocommit(self._server, f"CREATE DATABASE {url.database}")
         upgrade(url, "0001")
         fill(url)
         upgrade(url, revision)
@@ -111,7 +115,7 @@ class Clones:
 
     def clone(self, revision: str) -> URL:
         url = self._server.set(database=f"clone_{uuid4().hex[:8]}")
-        self._execute(f"CREATE DATABASE {url.database} TEMPLATE {self.at(revision).database}")
+        autocommit(self._server, f"CREATE DATABASE {url.database} TEMPLATE {self.at(revision).database}")
         return url
 
 
