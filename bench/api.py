@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from bench import overhead
 from bench.dataset import Dataset, fill, psql, script_of
 from bench.drivers import Application, Sample, median, pgbench
 from bench.project import Project, end_on_signals, say, temporary_project
@@ -147,8 +148,8 @@ def main() -> None:
     end_on_signals()
     where = machine()
     with temporary_project("nexus-bench-api", "bench/compose.yml") as project:
-        say("building and starting product, reference, wrk and pgbench")
-        project.compose("up", "--detach", "--wait", "api", "reference", "load", "pgbench")
+        say("building and starting product, the same without counting, reference, wrk and pgbench")
+        project.compose("up", "--detach", "--wait", "api", "reference", "uncounted", "load", "pgbench")
         say("filling the database")
         data = fill(project)
         wanted = routes(data)
@@ -156,8 +157,9 @@ def main() -> None:
             check(project, route, data.headers)
         product, reference = (Application(project, each, data.headers) for each in ("api", "reference"))
         figures = [(route, measure(project, route, product, reference)) for route in wanted]
+        cost = overhead.measure(project, "/me", data.headers)
     rows = [row for each in figures for row in absolute(*each)]
-    publish("api", rows + [row for each in figures for row in relative(*each)], where)
+    publish("api", rows + [row for each in figures for row in relative(*each)] + cost, where)
 
 
 if __name__ == "__main__":

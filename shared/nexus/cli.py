@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
+from nexus import doctor
 from nexus.config import Settings, settings_or_exit
 from nexus.db.engine import create_database_engine
 from nexus.seed import seed
@@ -52,6 +53,25 @@ def _token(settings: Settings, name: str) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    try:
+        return doctor.main(arguments.form, arguments.only, arguments.away)
+    except ModuleNotFoundError as error:  # only the api image has its libraries
+        return _complain(f"this container has no {error.name}: try 'docker compose exec api nexus doctor'")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", dest="form", action="store_const", const="json", default="text", help="one JSON document"
+    )
+    # For dev/doctor, which merges our findings with those of the host.
+    parser.add_argument("--lines", dest="form", action="store_const", const="lines", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--only", action="append", default=[], choices=doctor.CHECKS, help="one check; may be repeated"
+    )
+    parser.add_argument("--away", action="append", default=[], help=argparse.SUPPRESS)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 well, 1 refused or failed, 2 usage, 78 wrong settings."""
     parser = argparse.ArgumentParser(prog="nexus", description="Nexus on the command line.")
@@ -61,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     token.add_argument(
         "name", nargs="?", default="reader", help="who it is for: the same name is the same user"
     )
+    _add_doctor(verbs.add_parser("doctor", help="look for faults and say what to do; changes nothing"))
     arguments = parser.parse_args(argv)
+    if arguments.verb == "doctor":
+        return _doctor(arguments)  # wrong settings are among what it tells
     settings = settings_or_exit()
     return _token(settings, arguments.name) if arguments.verb == "token" else _seed(settings)

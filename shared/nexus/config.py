@@ -6,13 +6,17 @@ Each field carries the name of its environment variable; `.env.example` says wha
 import sys
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Literal, Self, cast
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from nexus.secret_files import SecretFileError, read_secret
 
 #: Exit code of a process whose settings are wrong (EX_CONFIG of sysexits.h).
 EXIT_SETTINGS = 78
@@ -76,14 +80,39 @@ def _http_url(value: str) -> str:
     return value
 
 
-PostgresUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(_postgres_url)]
-RedisUrl = Annotated[SecretStr, Field(min_length=1), AfterValidator(_redis_url)]
-HeaderSecret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_header_value)]
+def _networks(value: str) -> str:
+    for part in _parts(value):
+        try:
+            ip_network(part)
+        except ValueError as error:
+            raise ValueError(f"must be addresses or networks with commas between them: {error}") from None
+    return value
+
+
+def _no_fault(value: object) -> object:
+    """Raises what reading the secret's file has raised, now that the name of the setting is known."""
+    if isinstance(value, ValueError):
+        raise value
+    return value
+
+
+def _parts(value: str | None) -> list[str]:
+    return [part.strip() for part in (value or "").split(",") if part.strip()]
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_no_fault)]
+PostgresUrl = Annotated[Secret, Field(min_length=1), AfterValidator(_postgres_url)]
+RedisUrl = Annotated[Secret, Field(min_length=1), AfterValidator(_redis_url)]
+HeaderSecret = Annotated[Secret, Field(min_length=1), AfterValidator(_header_value)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Networks = Annotated[str, AfterValidator(_networks)]
 
 
 class Settings(BaseSettings):
-    """All settings, validated once at start. An empty variable counts as one that is not set."""
+    """All settings, validated once at start. An empty variable counts as one that is not set.
+
+    A secret may come from a file: then the variable with `_FILE` after its name says which.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, case_sensitive=True, extra="ignore", frozen=True
@@ -94,10 +123,17 @@ class Settings(BaseSettings):
 
     DATABASE_URL: PostgresUrl
     #: Used when DATABASE_URL holds no password, so that any character may be in it.
-    DATABASE_PASSWORD: SecretStr | None = None
+    DATABASE_PASSWORD: Secret | None = None
     REDIS_URL: RedisUrl
     CELERY_BROKER_URL: RedisUrl
     CELERY_RESULT_BACKEND: RedisUrl
+
+    NEXUS_INTERNAL_SECRET_FILE: Path | None = None
+    DATABASE_URL_FILE: Path | None = None
+    DATABASE_PASSWORD_FILE: Path | None = None
+    REDIS_URL_FILE: Path | None = None
+    CELERY_BROKER_URL_FILE: Path | None = None
+    CELERY_RESULT_BACKEND_FILE: Path | None = None
 
     #: Where the OIDC provider publishes its keys. Without it, local and test have the built-in issuer.
     AUTH_JWKS_URL: HttpUrl | None = None
@@ -116,6 +152,12 @@ class Settings(BaseSettings):
     API_POOL_SIZE: int = Field(default=4, ge=1, le=64)
     #: How long a request may take, its body's arrival included, seconds. Below gunicorn's graceful_timeout.
     API_REQUEST_TIMEOUT_SECONDS: float = Field(default=10.0, gt=0, le=20)
+    #: The reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses or networks,
+    #: separated by commas.
+    TRUSTED_PROXIES: Networks | None = None
+    #: How long api and worker wait at their start for somebody to migrate the database, seconds. In compose
+    #: they start after the migrator; a swarm starts all at once.
+    SCHEMA_WAIT_SECONDS: float = Field(default=0.0, ge=0, le=3600)
     #: Upper bound of each check behind GET /ready, seconds.
     READY_TIMEOUT_SECONDS: float = Field(default=2.0, gt=0, le=30)
     #: Child processes of the worker container.
@@ -143,8 +185,19 @@ class Settings(BaseSettings):
     @property
     def audiences(self) -> list[str]:
         """AUTH_AUDIENCES as a list."""
-        parts = (self.AUTH_AUDIENCES or "").split(",")
-        return [part.strip() for part in parts if part.strip()]
+        return _parts(self.AUTH_AUDIENCES)
+
+    @property
+    def trusted_proxies(self) -> list[str]:
+        """TRUSTED_PROXIES as a list."""
+        return _parts(self.TRUSTED_PROXIES)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Secrets from their files. What is wrong with one is raised by the secret's own validation."""
+        files = {name: values[f"{name}_FILE"] for name in cls.model_fields if values.get(f"{name}_FILE")}
+        return values | {name: _from_file(name, values.get(name), file) for name, file in files.items()}
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -177,6 +230,15 @@ class Settings(BaseSettings):
             yield f"NEXUS_INTERNAL_SECRET: {reason}"
         if self.database_url.password in PUBLIC_PASSWORDS:
             yield f"DATABASE_URL: its password {reason}"
+
+
+def _from_file(name: str, given: object, file: str) -> object:
+    if given:
+        return ValueError(f"is given twice: empty either {name} or {name}_FILE")
+    try:
+        return read_secret(Path(file))
+    except SecretFileError as fault:
+        return fault
 
 
 def _fault_lines(error: ValidationError) -> list[str]:

@@ -20,10 +20,11 @@ from kombu.transport.redis import QoS
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from nexus import beat
+
 #: Longest pause between two attempts to reach a lost Redis, seconds. Kombu's own grows to 30.
 RECONNECT_PAUSE_MAX = 5
-#: Seconds between two beats, and how long a beat waits for Redis.
-BEAT_INTERVAL = 2.0
+#: How long a beat waits for Redis, seconds.
 BEAT_TIMEOUT = 1.0
 #: Kombu asks Redis for a task again and again, to be answered within 1 second. Without an answer for so long,
 #: seconds, the connection counts as lost, as when Redis moved to another address. Kombu would look after 11.
@@ -155,13 +156,15 @@ class Beat(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         self._redis = redis.Redis.from_url(
             parent.app.conf.broker_url,
+            # By this name, and by how long it is silent, the API knows who consumes (nexus/beat.py).
+            client_name=beat.CLIENT_NAME,
             socket_timeout=BEAT_TIMEOUT,
             socket_connect_timeout=BEAT_TIMEOUT,
             # The next beat is the second try; the consumer's loop stands still meanwhile.
             retry=Retry(NoBackoff(), 0),
         )
         # The first one after the loop runs, not here: nothing is consumed yet.
-        self._timer = parent.timer.call_repeatedly(BEAT_INTERVAL, self._beat, (parent,))
+        self._timer = parent.timer.call_repeatedly(beat.INTERVAL, self._beat, (parent,))
         parent.timer.call_after(0, self._beat, (parent,))
 
     def stop(self, parent: Any) -> None:

@@ -6,18 +6,23 @@ whoever asks how often: /ready is public.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import redis.asyncio
 import redis.exceptions
 from sqlalchemy.engine import URL
 
+from nexus import beat
 from nexus.db.engine import connect, connection_parameters
 
 #: Seconds for which a finished check is good.
 FRESH_SECONDS = 1.0
+
+#: What is wrong with a Redis that evicts_queues.
+EVICTS = "may drop queued tasks when its memory is full (maxmemory-policy allkeys-…)"
 
 #: The rows of alembic's table: one, unless somebody has branched the chain.
 REVISIONS = "SELECT version_num FROM alembic_version ORDER BY version_num"
@@ -30,6 +35,8 @@ class Part:
     name: str
     ok: bool
     detail: str = "ok"
+    #: What the check has learnt, for programs.
+    facts: Mapping[str, str | int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, str]:
         return {"status": "ok" if self.ok else "failed", "detail": self.detail}
@@ -79,7 +86,7 @@ def postgres_probe(url: URL, wanted_revision: str, timeout: float) -> Probe:
         try:
             revisions = await _revisions(url, timeout)
         except psycopg.Error as error:
-            detail = _connection_detail(error)
+            detail = connection_detail(error)
             return [Part("postgres", ok=False, detail=detail), Part("schema", ok=False, detail="not known")]
         return [Part("postgres", ok=True), _schema_part(revisions, wanted_revision)]
 
@@ -100,11 +107,13 @@ async def _revisions(url: URL, bound: float) -> list[str]:
             return []
 
 
-def _connection_detail(error: psycopg.Error) -> str:
+def connection_detail(error: psycopg.Error) -> str:
+    """Why Postgres cannot be used, without a name of anything: the end of a sentence that begins with it."""
     message = str(error)
     for text, detail in (
         ("password authentication failed", "refused our password"),
         ("too many clients", "has no connection left"),
+        ("too many connections", "has no connection left"),
         ("remaining connection slots", "has no connection left"),
         ("starting up", "is starting up"),
         ("shutting down", "is shutting down"),
@@ -118,22 +127,62 @@ def _connection_detail(error: psycopg.Error) -> str:
 
 def _schema_part(revisions: list[str], wanted: str) -> Part:
     found = ", ".join(revisions) or "none"
-    return Part("schema", ok=found == wanted, detail=f"revision {found}, wanted {wanted}")
+    detail = f"revision {found}, wanted {wanted}"
+    return Part("schema", ok=found == wanted, detail=detail, facts={"found": found})
+
+
+def _redis(url: str, timeout: float) -> redis.asyncio.Redis:
+    return redis.asyncio.Redis.from_url(
+        url, socket_timeout=timeout, socket_connect_timeout=timeout, client_name="nexus-ready"
+    )
+
+
+def evicts_queues(memory: dict[str, Any]) -> bool:
+    """Whether a Redis with this `INFO memory` may drop a queue when its memory is full.
+
+    `volatile-…` spares what has no expiry, as queues and what was taken from them have none.
+    """
+    return str(memory.get("maxmemory_policy", "")).startswith("allkeys-")
 
 
 def redis_probe(url: str, timeout: float) -> Probe:
-    """Checks `redis`: it is there, lets us in and answers PING."""
+    """Checks `redis`: it is there, lets us in, and does not drop what is queued."""
 
     async def check() -> list[Part]:
         try:
-            async with redis.asyncio.Redis.from_url(
-                url, socket_timeout=timeout, socket_connect_timeout=timeout, client_name="nexus-ready"
-            ) as client:
-                await client.ping()
+            async with _redis(url, timeout) as client:
+                evicts = evicts_queues(await client.info("memory"))
+        except redis.exceptions.NoPermissionError:
+            return [Part("redis", ok=True)]  # it answers; its policy is not ours to see
         except redis.exceptions.AuthenticationError:
             return [Part("redis", ok=False, detail="refused our password")]
         except (redis.exceptions.RedisError, OSError):
             return [Part("redis", ok=False, detail="is out of reach")]
-        return [Part("redis", ok=True)]
+        return [Part("redis", ok=not evicts, detail=EVICTS if evicts else "ok")]
 
     return Probe(("redis",), check, timeout)
+
+
+def workers_probe(url: str, timeout: float) -> Probe:
+    """Checks `workers`: whether Redis tells which of them consume, and what it tells.
+
+    Its facts: `alive`, how many do, and where one is connected `age`, the seconds since the last beat of the
+    one that has been silent for longest.
+    """
+
+    async def check() -> list[Part]:
+        try:
+            async with _redis(url, timeout) as client:
+                listed = await client.client_list(_type="normal")
+                database = str(client.connection_pool.connection_kwargs.get("db", 0))
+        except (redis.exceptions.RedisError, OSError):
+            return [Part("workers", ok=False, detail="not known")]
+        ages = [
+            int(each["idle"])
+            for each in listed
+            if each["name"] == beat.CLIENT_NAME and each["db"] == database
+        ]
+        facts = {"alive": sum(age <= beat.MAX_AGE for age in ages)} | ({"age": max(ages)} if ages else {})
+        return [Part("workers", ok=True, facts=facts)]
+
+    return Probe(("workers",), check, timeout)

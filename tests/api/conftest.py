@@ -28,6 +28,8 @@ from tests.factories import make_media, make_user
 from tests.waiting import wait_until
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "services/api/gunicorn.conf.py"]
+#: Nothing has it. Among parameters it is this one: every process of a run must find the same tests.
+NOBODYS = "9c6d8ee4-54c1-4f0b-9f1b-0a3d1c7e55aa"
 #: More than any answer may take.
 TIMEOUT = 30
 #: Loading the system's certificates would take each client longer than its request.

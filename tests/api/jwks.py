@@ -159,6 +159,8 @@ class Provider:
     """Publishes keys at `url`, or answers whatever it is told to, and counts who asks."""
 
     def __init__(self, *keys: SigningKey, host: str = "127.0.0.1", port: int = 0) -> None:
+        #: How far its clock is ahead, seconds.
+        self.ahead = 0.0
         self._lock = threading.Lock()
         self._fetches = 0
         self._open = threading.Event()
@@ -228,6 +230,9 @@ class Provider:
                 with suppress(ConnectionError):
                     for piece in [body] if isinstance(body, bytes) else body():
                         self.wfile.write(piece)
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string((timestamp or time.time()) + provider.ahead)
 
             def log_message(self, *_: object) -> None:
                 """The tests count; nobody reads."""

@@ -193,6 +193,7 @@ class Closure(RuleBasedStateMachine):
                     other.media.discard(item)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_closure_and_visibility_follow_the_model(
     api: Api, rows: Engine, new_media: Callable[..., UUID]

@@ -12,6 +12,8 @@ from sqlalchemy import Engine
 from tests.api.conftest import Api, Viewer
 from tests.api.test_visibility import join
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+
 #: It takes a 404 on adding media to a library that was just made for that library's; here it is the media's.
 NOT_OURS = "ensure_resource_availability"
 
@@ -33,12 +35,10 @@ def schemathesis(api: Api, viewer: Viewer, folder: Path, configuration: str) -> 
     assert "No issues found" in done.stdout, done.stdout
 
 
-@pytest.mark.timeout(240)
 def test_with_ids_that_it_makes_up(api: Api, viewer: Viewer, tmp_path: Path) -> None:
     schemathesis(api, viewer, tmp_path, "")
 
 
-@pytest.mark.timeout(240)
 def test_with_ids_that_are_there(
     api: Api, viewer: Viewer, rows: Engine, new_media: Callable[..., UUID], tmp_path: Path
 ) -> None:

@@ -5,20 +5,14 @@ import gzip
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import httpx2
 import pytest
-from sqlalchemy.engine import URL
 
 from nexus.auth import jwks
 from nexus.auth.jwks import JwksKeys
-from nexus.auth.local import LocalIssuer
 from nexus.auth.tokens import TokenVerifier
-from nexus.config import Settings
 from nexus.errors import NexusError
-from tests.api.conftest import Api, data, failure, running_api
 from tests.api.jwks import (
     AUDIENCE,
     ISSUER,
@@ -34,7 +28,6 @@ from tests.api.jwks import (
     rsa_key,
     segment,
 )
-from tests.conftest import settings_for
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +40,14 @@ KINDS: dict[str, Callable[[], SigningKey]] = {"RS256": rsa_key, "ES256": ec_key,
 def provider() -> Iterator[Provider]:
     with Provider(rsa_key(), ec_key(), ed_key()) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """An answer that comes is waited for, however long this machine stands still."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(jwks, "FETCH_TIMEOUT", 30)
+        yield
 
 
 @pytest.fixture
@@ -275,6 +276,7 @@ async def test_a_useless_answer_is_told_and_a_good_one_found_soon_after(
 ) -> None:
     USELESS[case](provider)
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT", 0.3)
+    monkeypatch.setattr(jwks, "PAUSE_WITHOUT_KEYS", 3600)
     async with asyncio.timeout(20):
         assert [await ask(verifier, ed_key().token()) for _ in range(5)] == [UNAVAILABLE] * 5
     assert provider.fetches <= 1, "and is not asked for again at once"
@@ -330,70 +332,3 @@ async def test_old_keys_are_renewed_beside_the_requests(
         while await ask(verifier, ed_key().token()) != REFUSED:
             await asyncio.sleep(0.005)
         assert await ask(verifier, ec_key().token()) == USER
-
-
-# Over HTTP
-
-
-def with_provider(settings: Settings, database: URL, provider: Provider) -> Settings:
-    # One process, so that the fetches can be counted: each has a set of its own.
-    own = {"AUTH_JWKS_URL": provider.url, "AUTH_ISSUER": ISSUER, "AUTH_AUDIENCES": AUDIENCE, "API_WORKERS": 1}
-    return settings_for(settings, database, **own)
-
-
-@pytest.fixture(scope="module")
-def served(
-    settings: Settings, api_database: URL, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Api, Provider]]:
-    """An API and its provider, which are well."""
-    with Provider(rsa_key(), ec_key(), ed_key()) as provider:
-        own = with_provider(settings, api_database, provider)
-        with running_api(own, tmp_path_factory.mktemp("jwks")) as api:
-            yield api, provider
-
-
-def get_me(api: Api, token: str) -> httpx2.Response:
-    return api.client(api.internal).get("/me", headers={"Authorization": f"Bearer {token}"})
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_api_takes_the_tokens_of_its_provider(kind: str, served: tuple[Api, Provider]) -> None:
-    (api, _), user = served, str(uuid4())
-    assert data(get_me(api, KINDS[kind]().token(sub=user)))["user_id"] == user
-    assert failure(get_me(api, KINDS[kind]().token(iss="https://else.example/"))) == (401, REFUSED)
-
-
-def test_beside_a_provider_the_built_in_issuer_has_no_say(served: tuple[Api, Provider]) -> None:
-    api, _ = served
-    assert failure(get_me(api, LocalIssuer(api.settings).mint(USER))) == (401, REFUSED)
-    assert failure(api.user().http.get("/me")) == (401, REFUSED)
-
-
-def test_a_flood_of_unknown_keys_reaches_the_provider_once_at_most(served: tuple[Api, Provider]) -> None:
-    api, provider = served
-    assert get_me(api, ed_key().token()).status_code == 200
-    before, http = provider.fetches, api.client(api.internal)
-    flood = [{"Authorization": f"Bearer {ed_key(f'flood-{nth}').token()}"} for nth in range(100)]
-    answers = [http.get("/me", headers=headers) for headers in flood]
-    assert [failure(answer) for answer in answers] == [(401, REFUSED)] * len(flood)
-    assert provider.fetches - before <= 1
-
-
-def test_a_provider_that_is_late_holds_up_nobody_and_is_found_once_it_is_well(
-    settings: Settings, api_database: URL, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with Provider(ed_key()) as provider, ThreadPoolExecutor() as pool:
-        provider.hold()
-        own = with_provider(settings, api_database, provider)
-        with running_api(own, tmp_path_factory.mktemp("late")) as api:
-            http = api.client()
-            late = [pool.submit(get_me, api, ed_key().token()) for _ in range(4)]
-            wait_until("the API asks for the keys", lambda: provider.fetches == 1, seconds=20)
-            healthy = [http.get("/health").status_code for _ in range(3)]
-            assert (healthy, [each.done() for each in late]) == ([200] * 3, [False] * 4)
-            assert [failure(each.result(20)) for each in late] == [(503, UNAVAILABLE)] * 4
-            provider.answer(b"", 500)
-            provider.release()
-            assert failure(get_me(api, ed_key().token())) == (503, UNAVAILABLE)
-            provider.publish(ed_key().jwk())
-            wait_until("the keys are found", lambda: get_me(api, ed_key().token()).is_success, seconds=20)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from nexus.api import answers
 from nexus.db.models import Library, LibraryMedia, Media, Membership
-from tests.api.conftest import Api, Viewer, data, failure
+from tests.api.conftest import NOBODYS, Api, Viewer, data, failure
 from tests.api.test_visibility import join
 from tests.waiting import wait_until
 
@@ -26,7 +26,7 @@ def test_the_first_request_makes_user_library_and_membership(viewer: Viewer, row
         assert session.get_one(Membership, (UUID(library["id"]), viewer.id)).role == "admin"
 
 
-@pytest.mark.parametrize("path", ["/me", "/libraries", f"/media/{uuid4()}", f"/libraries/{uuid4()}/media"])
+@pytest.mark.parametrize("path", ["/me", "/libraries", f"/media/{NOBODYS}", f"/libraries/{NOBODYS}/media"])
 def test_whatever_is_asked_first_makes_them(path: str, viewer: Viewer, rows: Engine) -> None:
     viewer.http.get(path)
     with Session(rows) as session:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from typing import Any
 
 import httpx2
@@ -9,6 +10,7 @@ import pytest
 
 from nexus import errors
 from nexus.api.app import PROBE_PATHS
+from nexus.api.libraries import LibraryName
 from nexus.errors import NexusError
 from tests.api.conftest import Api
 
@@ -117,6 +119,40 @@ def test_every_operation_says_what_it_does(description: dict[str, Any]) -> None:
     for name, operation in operations(description).items():
         assert operation["description"].endswith("."), name
         assert operation["tags"], name
+
+
+def is_taken(name: str) -> bool:
+    try:
+        return bool(LibraryName(name=name).checked())
+    except NexusError:
+        return False
+
+
+NAMES = [
+    "x",
+    "x" * 100,
+    "x" * 101,
+    f"  {'x' * 100}\x1f",
+    "a\x1c\nb",
+    "x\n",
+    "\ufeff",
+    "",
+    " ",
+    "\x1f",
+    "\u3000\x85",
+]
+
+
+def test_the_description_of_a_name_says_which_are_taken(description: dict[str, Any]) -> None:
+    """Spaces at its ends do not count; they are those of str.strip."""
+    described = description["components"]["schemas"]["LibraryName"]["properties"]["name"]
+    spaces = [chr(number) for number in range(sys.maxunicode) if chr(number).isspace()]
+    for name in [*NAMES, *spaces, *(f"{space}x{space}" for space in spaces)]:
+        described_so = (
+            re.search(described["pattern"], name) is not None and len(name) >= described["minLength"]
+        )
+        assert described_so == is_taken(name), repr(name)
+    assert "maxLength" not in described
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])

@@ -13,6 +13,7 @@ from nexus.api.app import create_app
 from nexus.config import Settings
 from nexus.db.migrations import alembic_config
 from tests.conftest import settings_for
+from tests.migrations.conftest import HEAD
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ async def test_ready_names_every_part(settings: Settings, migrated_db: URL) -> N
     assert status == 200
     assert checks == {
         "postgres": {"status": "ok", "detail": "ok"},
-        "schema": {"status": "ok", "detail": "revision 0002, wanted 0002"},
+        "schema": {"status": "ok", "detail": f"revision {HEAD}, wanted {HEAD}"},
         "redis": {"status": "ok", "detail": "ok"},
     }
 
@@ -64,14 +65,14 @@ async def test_a_database_that_was_never_migrated(settings: Settings, fresh_db: 
     status, checks = await checks_of(settings_for(settings, fresh_db))
     assert status == 503
     assert checks["postgres"]["status"] == "ok"
-    assert checks["schema"] == {"status": "failed", "detail": "revision none, wanted 0002"}
+    assert checks["schema"] == {"status": "failed", "detail": f"revision none, wanted {HEAD}"}
 
 
 async def test_a_database_that_is_behind(settings: Settings, migrated_db: URL) -> None:
     await asyncio.to_thread(command.downgrade, alembic_config(migrated_db, 10), "0001")
     status, checks = await checks_of(settings_for(settings, migrated_db))
     assert status == 503
-    assert checks["schema"]["detail"] == "revision 0001, wanted 0002"
+    assert checks["schema"]["detail"] == f"revision 0001, wanted {HEAD}"
 
 
 async def test_postgres_that_refuses_connections(settings: Settings, migrated_db: URL) -> None:

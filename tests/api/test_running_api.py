@@ -34,3 +34,9 @@ def test_bytes_that_are_no_http_do_not_hurt_it(api_url: str) -> None:
         raw.sendall(b"\x16\x03\x01 no http at all\r\n\r\n")
         assert raw.recv(64).startswith((b"HTTP/1.1 400", b""))
     assert httpx2.get(f"{api_url}/health").status_code == 200
+
+
+def test_it_knows_that_its_worker_consumes(api_url: str) -> None:
+    page = httpx2.get(f"{api_url}/metrics", headers=auth_headers())
+    assert page.status_code == 200
+    assert "\nnexus_workers 1.0\n" in page.text

@@ -188,7 +188,10 @@ def test_gunicorn_answers_what_it_has_accepted(settings: Settings, migrated_db: 
         with engine.begin() as connection:
             connection.execute(text("LOCK TABLE libraries IN ACCESS EXCLUSIVE MODE"))
             answer = threads.submit(viewer.http.post, "/libraries", json={"name": "x"})
-            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            waiting = text(
+                "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+                "WHERE datname = current_database() AND NOT granted"
+            )
             wait_until("it waits", lambda: connection.execute(waiting).scalar_one(), seconds=5)
             api.process.send_signal(signal.SIGTERM)
             wait_until("nobody listens", lambda: refuses(api.port), seconds=5)

@@ -14,13 +14,11 @@ from celery import Celery
 from kombu.transport.redis import Transport
 from redis import Redis
 
-from nexus import consumer, worker
+from nexus import beat, consumer, worker
 from nexus.config import Settings
 
 #: Seconds from Redis's return until the worker consumes again; the drills hold it to that.
 RECOVERY = 10
-#: How old services/worker/healthcheck lets a beat become, seconds.
-BEAT_AGE = 6
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +29,15 @@ def app(settings: Settings) -> Celery:
 def test_it_is_back_in_time() -> None:
     """After a pause and an attempt that fails late, or after silence that is noticed late."""
     assert consumer.RECONNECT_PAUSE_MAX + worker.REDIS_TIMEOUT < RECOVERY
-    assert consumer.SILENCE_MAX + consumer.BEAT_INTERVAL < RECOVERY
-    assert consumer.BEAT_INTERVAL + consumer.BEAT_TIMEOUT < BEAT_AGE
+    assert consumer.SILENCE_MAX + beat.INTERVAL < RECOVERY
+    assert beat.INTERVAL + consumer.BEAT_TIMEOUT < beat.MAX_AGE
 
 
 def test_silence_is_no_answer_where_one_was_due(app: Celery) -> None:
     assert Transport.brpop_timeout < consumer.SILENCE_MAX
     # Ours comes before kombu's own, after which a worker was seen that never consumed again.
     own = Transport.brpop_timeout + app.conf.broker_transport_options["health_check_interval"]
-    assert own > consumer.SILENCE_MAX + consumer.BEAT_INTERVAL
+    assert own > consumer.SILENCE_MAX + beat.INTERVAL
 
 
 def test_no_command_waits_for_redis_without_a_bound(app: Celery) -> None:

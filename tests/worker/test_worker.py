@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,9 +106,10 @@ def running(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[st
     try:
         yield process
     finally:
-        if process.poll() is None:
+        # Its children too, which may outlive it.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
         log.close()
 
 

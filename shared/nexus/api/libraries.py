@@ -22,6 +22,11 @@ from nexus.viewers import write_as
 
 router = APIRouter(tags=["libraries"], route_class=Utf8Route)
 
+#: What `str.strip` takes away, as every dialect of regular expressions reads it; each has another idea of \s.
+_SPACE = r"\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+#: 1 to 100 characters, none of them a NUL, between spaces.
+_NAME = rf"^[{_SPACE}]*[^{_SPACE}\u0000]([^\u0000]{{0,98}}[^{_SPACE}\u0000])?[{_SPACE}]*$"
+
 
 def _storable(value: str) -> str:
     """JSON can spell what no UTF-8 holds, half a surrogate pair, and what no Postgres keeps, a NUL."""
@@ -41,8 +46,8 @@ class LibraryName(BaseModel):
             {
                 "type": "string",
                 "minLength": 1,
-                "maxLength": 100,
-                "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+                # And no maxLength, which would count the spaces at its ends.
+                "pattern": _NAME,
                 "description": "1 to 100 characters, not counting spaces at its ends",
                 "examples": ["Books about tea"],
             }

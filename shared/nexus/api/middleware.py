@@ -4,18 +4,22 @@ import asyncio
 import hmac
 import re
 import time
+from typing import NamedTuple
 from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from nexus.api.errors import CHANGE_NOT_KNOWN, error_response, translate
+from nexus.api.metrics import Requests
 from nexus.auth.tokens import TokenVerifier
 from nexus.errors import InternalOnlyError, InvalidRequestError, NexusError, UnavailableError
 from nexus.log import get_logger
 
 #: A request id of somebody else's that we take over; anything else might be made for those who read logs.
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+#: What an address of IPv4 or IPv6 is made of. A proxy passes on what somebody else has typed.
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 #: No body of ours is larger: a name has at most 100 characters. Bytes. Starlette's limit has no envelope.
 MAX_BODY_SIZE = 64 * 1024
 
@@ -30,38 +34,40 @@ def _header(scope: Scope, wanted: bytes) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
+class Paths(NamedTuple):
+    """What lies at them needs less than header and token."""
+
+    #: Nothing.
+    public: frozenset[str]
+    #: Nothing either, below this one.
+    public_folder: str | None
+    #: The header only.
+    machines: frozenset[str]
+
+
 class GuardMiddleware:
     """Lets a request to a public path pass; any other needs `X-Nexus-Internal`, then a bearer token.
 
     What it learns is in the scope: `nexus.viewer`.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        secret: str,
-        verifier: TokenVerifier,
-        public_paths: frozenset[str],
-        public_folder: str | None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, secret: str, verifier: TokenVerifier, paths: Paths) -> None:
         self._app = app
         self._secret = secret.encode("ascii")
         self._verifier = verifier
-        self._public_paths = public_paths
-        self._public_folder = public_folder
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._is_public(scope["path"]):
             if not hmac.compare_digest(_header(scope, b"x-nexus-internal") or b"", self._secret):
                 raise InternalOnlyError
-            scope["nexus.viewer"] = await self._verifier.viewer(_header(scope, b"authorization"))
+            if scope["path"] not in self._paths.machines:
+                scope["nexus.viewer"] = await self._verifier.viewer(_header(scope, b"authorization"))
         await self._app(scope, receive, send)
 
     def _is_public(self, path: str) -> bool:
-        return path in self._public_paths or (
-            self._public_folder is not None and path.startswith(self._public_folder)
-        )
+        folder = self._paths.public_folder
+        return path in self._paths.public or (folder is not None and path.startswith(folder))
 
 
 class _Exchange:
@@ -98,26 +104,41 @@ def _request_id(scope: Scope) -> bytes:
     return given if given and _SANE_ID.fullmatch(given) else uuid4().hex.encode()
 
 
-class RequestMiddleware:
-    """Gives a request its id and its deadline, turns what is raised into an answer, and writes its line."""
+def _client(scope: Scope) -> str | None:
+    """Whose address the connection has, or the one that a trusted proxy tells; not what is no address."""
+    client = scope.get("client")
+    return client[0] if client and _ADDRESS.fullmatch(client[0]) else None
 
-    def __init__(self, app: ASGIApp, *, timeout: float, quiet_paths: frozenset[str]) -> None:
+
+class RequestMiddleware:
+    """Gives a request its id and its deadline, turns what is raised into an answer, counts it and logs it.
+
+    Args:
+        requests: where it is counted; None where it is not, for the benchmark that shows what that costs.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, timeout: float, quiet_paths: frozenset[str], requests: Requests | None
+    ) -> None:
         self._app = app
         self._timeout = timeout
         self._quiet_paths = quiet_paths
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        if self._requests is not None:
+            self._requests.begin()
         exchange = _Exchange(scope, receive, send)
         # Never unbound: the server runs each request in a task, and with that in a context, of its own.
         bind_contextvars(request_id=exchange.id.decode())
         try:
             await self._answer(scope, exchange)
         finally:
-            self._log(scope, exchange, time.perf_counter() - start)
+            self._end(scope, exchange, time.perf_counter() - start)
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         try:
@@ -137,16 +158,20 @@ class RequestMiddleware:
             return InvalidRequestError(f"The body did not arrive within {self._timeout:g} s.")
         return UnavailableError(f"No answer within {self._timeout:g} s.{CHANGE_NOT_KNOWN}")
 
-    def _log(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
+    def _end(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
         """The template, not the path: what somebody typed into a URL is theirs, and may be a secret."""
+        route = getattr(scope.get("route"), "path", None)
+        if self._requests is not None:
+            self._requests.end(route, scope["method"], exchange.status, seconds)
         quiet = scope["path"] in self._quiet_paths and exchange.status == 200
         write = log.debug if quiet else log.info
         viewer = scope.get("nexus.viewer")
         write(
             "request",
             method=scope["method"],
-            route=getattr(scope.get("route"), "path", None),
+            route=route,
             status=exchange.status,
             milliseconds=round(seconds * 1000, 1),
+            client=_client(scope),
             viewer=str(viewer) if viewer else None,
         )

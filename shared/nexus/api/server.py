@@ -12,6 +12,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
+from nexus.api.metrics import count_malformed
 from nexus.errors import InvalidRequestError
 from nexus.log import get_logger
 
@@ -126,6 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         self.transport.write(STATUS_LINE[400] + head.encode() + body)
         self.transport.close()
+        count_malformed()
         log.info("request", request_id=request_id, status=400, reason=fault)
 
     def _head_size(self) -> int:

@@ -40,6 +40,17 @@ async def fetch_keys(url: str) -> list[Key]:
         TimeoutError, httpx2.HTTPError: the provider is out of reach, or too slow.
         UselessAnswerError: its answer is no JWK set, or one without a key that we can use.
     """
+    _, body = await ask_provider(url)
+    return keys_in(body)
+
+
+async def ask_provider(url: str) -> tuple[httpx2.Headers, bytes]:
+    """The headers and the body of its answer.
+
+    Raises:
+        TimeoutError, httpx2.HTTPError: the provider is out of reach, or too slow.
+        UselessAnswerError: its answer is another than 200, or too long.
+    """
     async with (
         asyncio.timeout(FETCH_TIMEOUT),
         # In a thread, since loading the system's certificates takes 18 ms.
@@ -53,10 +64,15 @@ async def fetch_keys(url: str) -> list[Key]:
             body += piece
             if len(body) > MAX_BYTES:
                 raise UselessAnswerError(f"its answer is longer than {MAX_BYTES} bytes")
-    return _parse(bytes(body))
+    return answer.headers, bytes(body)
 
 
-def _parse(body: bytes) -> list[Key]:
+def keys_in(body: bytes) -> list[Key]:
+    """The usable keys of an answer; never none.
+
+    Raises:
+        UselessAnswerError: it is no JWK set, or one without a key that we can use.
+    """
     try:
         entries = json.loads(body)["keys"]
         keys = [key for key in map(usable_key, entries) if key]

@@ -4,8 +4,9 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from sqlalchemy import QueuePool
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
@@ -28,6 +29,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Pool(NamedTuple):
+    """Connections of one process to Postgres."""
+
+    in_use: int
+    size: int
+
+
 class Database:
     """Connects to nobody until it is used, so it may be made before a process forks.
 
@@ -37,6 +45,7 @@ class Database:
     """
 
     def __init__(self, url: URL, size: int) -> None:
+        self._size = size
         bounds = {"options": f"-c statement_timeout={STATEMENT_TIMEOUT}"} | NETWORK
         self._reads = Reads(connection_parameters(url, application_name="nexus-api", **bounds), size)
         self._engine = create_database_engine(
@@ -70,6 +79,14 @@ class Database:
 
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, transaction)
+
+    def pools(self) -> dict[str, Pool]:
+        """How much of it is in use just now, for `reads` and for `writes`."""
+        assert isinstance(self._engine.pool, QueuePool)  # noqa: S101  create_engine's default
+        return {
+            "reads": Pool(self._size - len(self._reads.free), self._size),
+            "writes": Pool(self._engine.pool.checkedout(), self._size),
+        }
 
     def close(self) -> None:
         """Let go of every connection that is idle; never waits."""

@@ -31,14 +31,6 @@ def revision_scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(alembic_config())
 
 
-def head_revision() -> str:
-    """The newest revision this code knows."""
-    head = revision_scripts().get_current_head()
-    if head is None:
-        raise RuntimeError(f"no revision found by {ALEMBIC_INI}")
-    return head
-
-
 def current_revision(connection: Connection) -> str | None:
     """The revision the database is at; None if it was never migrated."""
     return MigrationContext.configure(connection).get_current_revision()

@@ -70,13 +70,13 @@ class Reads:
 
     def __init__(self, parameters: dict[str, Any], size: int) -> None:
         self._parameters = parameters | {"autocommit": True}
-        self._free: list[_Connection | None] = [None] * size
+        self.free: list[_Connection | None] = [None] * size
         self._turn = asyncio.Semaphore(size)  # first come, first served: asyncio's queues are not
 
     async def run(self, read: Read, **values: object) -> tuple[bytes | None, ...]:
         """The one row, each column as Postgres writes it; psycopg.OperationalError where it is away."""
         async with self._turn:
-            connection = self._free.pop()
+            connection = self.free.pop()
             try:
                 if connection is not None and connection.open:
                     try:
@@ -87,9 +87,9 @@ class Reads:
                 connection = _Connection(await connect(self._parameters))
                 return await connection.run(read, values)
             finally:
-                self._free.append(connection)
+                self.free.append(connection)
 
     def close(self) -> None:
         """Close what nobody uses just now; the rest ends with its process."""
-        for connection in filter(None, self._free):
+        for connection in filter(None, self.free):
             connection.close()

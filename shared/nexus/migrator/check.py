@@ -6,8 +6,9 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from nexus.db import catalog
-from nexus.db.migrations import ALEMBIC_INI, current_revision, head_revision
+from nexus.db.migrations import ALEMBIC_INI, current_revision
 from nexus.db.models import Base
+from nexus.db.revisions import head_revision
 from nexus.log import get_logger
 from nexus.migrator.connections import temporary_schema, with_connection
 

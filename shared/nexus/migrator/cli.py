@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from nexus.config import Settings
 from nexus.db import catalog
 from nexus.db.guards import MigrationBlockedError
-from nexus.db.migrations import alembic_config, current_revision, head_revision
+from nexus.db.migrations import alembic_config, current_revision
+from nexus.db.revisions import head_revision, known_revisions
 from nexus.log import get_logger
 from nexus.migrator.check import differences, is_at_head
 from nexus.migrator.connections import with_connection
@@ -20,7 +21,7 @@ from nexus.migrator.plan import plan
 from nexus.migrator.waiting import NoDatabaseError, wait_for_postgres
 
 EXIT_OK = 0
-EXIT_FAILED = 1  # a revision failed, or `check` found a difference
+EXIT_FAILED = 1  # a revision failed or is not known here, or `check` found a difference
 EXIT_USAGE = 2  # argparse's own
 EXIT_NO_DATABASE = 3  # Postgres did not answer in time, or refused us
 EXIT_LOCKED = 4  # another migrator, or somebody who uses the tables, was in the way for too long
@@ -28,13 +29,32 @@ EXIT_LOCKED = 4  # another migrator, or somebody who uses the tables, was in the
 log = get_logger("nexus.migrator")
 
 
+class UnknownRevisionError(Exception):
+    """The database is of a newer Nexus."""
+
+
 def _place(revision: str | None) -> str:
     return f"{revision or 'base'}{' (head)' if revision == head_revision() else ''}"
 
 
+def _known_revision(settings: Settings) -> str | None:
+    """That of the database.
+
+    Raises:
+        UnknownRevisionError: alembic's own words for it say neither what is wrong nor what to do.
+    """
+    found = with_connection(settings.database_url, current_revision)
+    if found is not None and found not in known_revisions():
+        raise UnknownRevisionError(
+            f"the database is at {found}, which this Nexus does not know; its newest is {head_revision()}: "
+            "run the version of Nexus that it belongs to"
+        )
+    return found
+
+
 def _migrate(settings: Settings, revision: str, run: Callable[..., None]) -> int:
     url = settings.database_url
-    before = with_connection(url, current_revision)
+    before = _known_revision(settings)
     run(alembic_config(url, settings.MIGRATOR_WAIT_SECONDS), revision)
     after = with_connection(url, current_revision)
     if before == after:
@@ -55,6 +75,7 @@ def _history(settings: Settings) -> int:
 
 
 def _plan(settings: Settings, target: str) -> int:
+    _known_revision(settings)
     sys.stdout.write(plan(settings.database_url, target))
     return EXIT_OK
 
@@ -122,6 +143,9 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     except NoDatabaseError as error:
         log.error(str(error))  # noqa: TRY400  a sentence for people; a traceback would bury it
         return EXIT_NO_DATABASE
+    except UnknownRevisionError as error:
+        log.error(str(error))  # noqa: TRY400
+        return EXIT_FAILED
     except MigrationBlockedError as error:
         log.error(str(error))  # noqa: TRY400
         return EXIT_LOCKED

@@ -1,0 +1,11 @@
+"""The product as in services/api/main.py, but without its counting, for `make bench-api`."""
+
+from nexus.api.app import create_app
+from nexus.config import settings_or_exit
+from nexus.log import configure_logging
+from nexus.startup import require_peers
+
+settings = settings_or_exit()
+configure_logging(settings)
+require_peers(settings)
+app = create_app(settings, counting=False)
