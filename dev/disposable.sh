@@ -15,7 +15,7 @@ remove_disposable_stack() {
 # For CI, which keeps this folder when it fails. One for each verb, so that the drills do not overwrite the tests.
 keep_evidence() {
   [[ -n ${NEXUS_CI_LOGS:-} ]] || return 0
-  local folder=$NEXUS_CI_LOGS/${0##*/}
+  local folder=$NEXUS_CI_LOGS/${verb:-${0##*/}}
   mkdir -p "$folder" || return 0
   ci_compose config >"$folder/config.yml" 2>&1 || true
   ci_compose ps --all >"$folder/ps.txt" 2>&1 || true

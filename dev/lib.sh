@@ -6,6 +6,9 @@ say() { printf 'nexus: %s\n' "$*"; }
 complain() { printf 'nexus: %s\n' "$*" >&2; }
 die() { complain "$@"; exit 1; }
 
+# plural COUNT NOUN: "1 file", "2 files".
+plural() { printf '%s %s%s' "$1" "$2" "$( (($1 == 1)) || printf s)"; }
+
 # have NAME: is there such a command?
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -98,12 +101,37 @@ end_group() {
   wait "$GROUP" 2>/dev/null || true
 }
 
+# bounded SECONDS COMMAND...: its output and exit code; 124 if it had to be ended, with all that it started. (macOS has no
+# timeout.)
+bounded() {
+  local limit=$1 status=0 pid tries=0
+  shift
+  if have timeout; then
+    timeout -k 2 "$limit" "$@" || status=$?
+    ((status != 137)) || status=124
+    return "$status"
+  fi
+  set -m
+  "$@" <&0 &
+  pid=$!
+  set +m
+  while kill -0 "$pid" 2>/dev/null; do
+    ((tries++ < limit * 10)) || { kill -KILL -- "-$pid" 2>/dev/null || true; status=124; break; }
+    sleep 0.1
+  done
+  if ((status)); then wait "$pid" 2>/dev/null || true; else wait "$pid" || status=$?; fi
+  return "$status"
+}
+
+# free_megabytes FOLDER: prints what is free there; nothing if the folder is not visible from here (another machine,
+# macOS' own): then nobody can say.
+free_megabytes() { df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }'; }
+
 # require_disk MEGABYTES: is so much free where Docker keeps its images?
 require_disk() {
   local folder free
   folder=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null) || return 0
-  # Not visible from here (another machine, macOS' own): then nobody can say.
-  free=$(df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }') || return 0
+  free=$(free_megabytes "$folder") || return 0
   [[ -z $free ]] || ((free >= $1)) ||
     die "only $free MB free where Docker keeps its images ($folder), $1 needed: docker system prune, or free some space"
 }

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import hypothesis.configuration
@@ -39,6 +40,21 @@ def settings_for(settings: Settings, url: URL, **changes: object) -> Settings:
     """A copy of the settings that uses another database."""
     rendered = url.render_as_string(hide_password=False)
     return Settings.model_validate(settings.model_dump() | {"DATABASE_URL": rendered} | changes)
+
+
+def on_database(broker: str, number: int) -> str:
+    """The URL of another database of the same Redis."""
+    return urlsplit(broker)._replace(path=f"/{number}").geturl()
+
+
+@pytest.fixture(scope="session")
+def own_broker(settings: Settings, worker_id: str) -> str:
+    """A database of Redis in which no worker is but those of the test that runs.
+
+    Each process of pytest has one of the upper eight; the stack, and whatever does not care, use lower ones.
+    """
+    number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
+    return on_database(settings.CELERY_BROKER_URL.get_secret_value(), 8 + number)
 
 
 @contextmanager
@@ -122,5 +138,5 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if "not docker" in str(config.option.markexpr) and not config.option.collectonly:
         print(  # noqa: T201
             "Not run here, since this container has no Docker socket: tests/stack and tests/host. "
-            "On the host: make test (and make drill)."
+            "On the host: make test (and make test-long, make drill)."
         )

@@ -57,6 +57,9 @@ class Proxy:
                 continue
             server = socket.create_connection(self._target)
             self._pairs.append((client, server))
+            if self._refusing:  # since a moment: it was cut while this one was made
+                self._reset_all()
+                continue
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 

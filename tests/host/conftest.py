@@ -1,13 +1,14 @@
 """Fixtures of the tests that need the compose command itself. Without Docker they fail; none is skipped."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.checkout import checkout_copy
-from tests.host.support import Stack, stack_of
+from tests.checkout import REPO, checkout_copy
+from tests.host.support import Stack, clean_environment, run, stack_of
 
 #: Everything that has a meaning in a URL, in a shell or in YAML, but for the $ that compose itself reads.
 AWKWARD_PASSWORD = "p@ss:w/rd%41#"  # noqa: S105  a test's own
@@ -19,6 +20,13 @@ FOREIGN_URLS = {
     "CELERY_BROKER_URL": "amqp://broker.example.invalid//",
     "CELERY_RESULT_BACKEND": "redis://results.example.invalid/9",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """Whoever runs in the background of a script ignores Ctrl-C, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +49,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack_of(directory, **FOREIGN_URLS) as stack:
         stack.up()
         yield stack
+
+
+@pytest.fixture(scope="session")
+def supply_python() -> str:
+    """The interpreter of the tools in dev/supply, whose environment is made the first time."""
+    run("dev/venv", "supply", cwd=REPO, env=clean_environment(), timeout=500)
+    return str(REPO / ".venv-supply/bin/python")
 
 
 @pytest.fixture

@@ -102,6 +102,13 @@ def edited(path: Path, old: str, new: str) -> Iterator[None]:
         path.write_text(text)
 
 
+def secret_file(path: Path, text: str) -> None:
+    """As `make secrets` leaves one: for its owner and the group of the containers only."""
+    path.write_text(text)
+    path.chmod(0o440)
+    os.chown(path, -1, 10001)
+
+
 def rendered(directory: Path, *arguments: str, **variables: str) -> Rendered:
     """What compose makes of the files in `directory`, with these variables in an otherwise clean shell."""
     result = run(
@@ -139,7 +146,9 @@ class Stack:
         }
 
     def run(self, *command: str, check: bool = True, **variables: str) -> Result:
-        return run(*command, cwd=self.directory, env=self.environment | variables, check=check)
+        """pytest's own time limit bounds it."""
+        environment = self.environment | variables
+        return run(*command, cwd=self.directory, env=environment, check=check, timeout=None)
 
     def compose(self, *arguments: str, check: bool = True, **variables: str) -> Result:
         return self.run("docker", "compose", "--progress", "quiet", *arguments, check=check, **variables)
@@ -152,6 +161,26 @@ class Stack:
         # Compose names only who failed; why is in the logs, which go with the stack.
         assert result.returncode == 0, result.stderr + self.compose("logs", "--tail", "5").stdout
 
+    def mend(self) -> None:
+        """Start what does not run, and wait until all is well; Compose's --wait gives up too soon."""
+        self.compose("up", "--detach", "--no-build")
+        wait_until("all is well", self._is_well, seconds=60)
+
+    def _is_well(self) -> bool:
+        listed = self.compose("ps", "--format", "{{.Service}} {{.Health}}").stdout.splitlines()
+        return set(listed) == {f"{name} healthy" for name in ("postgres", "redis", "api", "worker")}
+
+    def await_ready(self) -> httpx2.Response:
+        """Its answer. Each process keeps what it found for a second; two of silence count as away."""
+
+        def ready() -> httpx2.Response | None:
+            answer = self.get("/ready")
+            return answer if answer.status_code == 200 else None
+
+        answer = wait_until("it is ready", ready, seconds=15)
+        assert answer is not None
+        return answer
+
     def down(self) -> None:
         self.compose("down")
 
@@ -163,8 +192,9 @@ class Stack:
         command = f'psql -qAt -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "{statement}"'
         return self.shell("postgres", command).strip()
 
-    def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(f"http://127.0.0.1:{self.ports['api']}{path}", timeout=5, trust_env=False)
+    def get(self, path: str, **headers: str) -> httpx2.Response:
+        address = f"http://127.0.0.1:{self.ports['api']}{path}"
+        return httpx2.get(address, headers=headers, timeout=15, trust_env=False)
 
     def image(self, service: str) -> str:
         return f"{self.project}-{service}"

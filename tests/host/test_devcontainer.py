@@ -105,6 +105,7 @@ def states(devcontainer: Devcontainer) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in listed.splitlines())
 
 
+@pytest.mark.long
 def test_it_starts_what_it_names_and_nothing_else(devcontainer: Devcontainer) -> None:
     assert states(devcontainer) == {
         "postgres": "running 0",
@@ -114,6 +115,7 @@ def test_it_starts_what_it_names_and_nothing_else(devcontainer: Devcontainer) ->
     }
 
 
+@pytest.mark.long
 def test_inside_you_are_yourself_without_any_privilege(devcontainer: Devcontainer) -> None:
     assert devcontainer.enter("id -u; id -g; id -un").split() == [str(UID), str(GID), "nexus"]
     status = devcontainer.enter("cat /proc/self/status")
@@ -125,6 +127,7 @@ def test_inside_you_are_yourself_without_any_privilege(devcontainer: Devcontaine
     assert said == "yes\n"
 
 
+@pytest.mark.long
 def test_pytest_runs_on_the_mounted_checkout(devcontainer: Devcontainer) -> None:
     """The checkout and not the image's copy: a module that only the checkout has can be imported."""
     only_here = devcontainer.checkout / "shared/nexus/only_here.py"
@@ -142,12 +145,14 @@ def test_pytest_runs_on_the_mounted_checkout(devcontainer: Devcontainer) -> None
     assert owners == {(UID, GID)}
 
 
+@pytest.mark.long
 def test_make_lint_runs_inside(devcontainer: Devcontainer) -> None:
     said = devcontainer.enter("make lint")
     assert "nexus: ruff check" in said
     assert "nexus: zizmor" in said
 
 
+@pytest.mark.long
 def test_without_the_tool_two_variables_do(devcontainer: Devcontainer) -> None:
     """DEV_UID and DEV_GID, as the head of .devcontainer/compose.yml says."""
     own = {"DEV_UID": str(UID), "DEV_GID": str(GID)}

@@ -19,9 +19,11 @@ from tests.host.support import (
 pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
 
 TOLD = ("migrator", "api", "worker", "tests")
-#: What compose.ci.yml does take from outside: which images to build on, and where the engine listens.
+#: What compose.ci.yml does take from outside: which images to build on, what to label ours with, and where
+#: the engine listens.
 FROM_OUTSIDE = {
     **dict.fromkeys(IMAGE_VARIABLES, "elsewhere.example.invalid/image:1"),
+    **dict.fromkeys(("NEXUS_REVISION", "NEXUS_SOURCE"), "of-somewhere-else"),
     "DOCKER_SOCKET": "/elsewhere.sock",
 }
 
@@ -70,8 +72,7 @@ def test_disposable_stack_takes_its_images_and_the_socket_from_outside(checkout:
 def test_stack_starts_that_way_and_is_ready(stack: Stack) -> None:
     """The fixture has the copied .env, foreign URLs, an awkward password, and files for their owner only."""
     assert (stack.directory / "shared/nexus/config.py").stat().st_mode & 0o777 == 0o600
-    answer = stack.get("/ready")
-    assert answer.status_code == 200, answer.text
+    answer = stack.await_ready()
     assert {name: part["status"] for name, part in answer.json()["data"]["checks"].items()} == {
         "postgres": "ok", "redis": "ok", "schema": "ok"
     }  # fmt: skip

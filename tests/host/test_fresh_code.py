@@ -11,7 +11,7 @@ import pytest
 from tests.host.support import Stack, edited, end_group, group_is_gone
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @contextlib.contextmanager

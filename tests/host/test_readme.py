@@ -7,7 +7,8 @@ import pytest
 from tests.checkout import REPO
 from tests.host.support import Stack
 
-pytestmark = pytest.mark.host
+# Without cached images the shared stack takes its time.
+pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
 
 #: What differs from stack to stack: ids and times that it made itself.
 MADE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f-]{21}|\d{4}-\d\d-\d\dT[\d:.]+Z")
@@ -31,6 +32,7 @@ def test_the_first_requests_answer_as_printed(stack: Stack) -> None:
     # Each output behind a mark on a line of its own: not every output ends its last line.
     marked = "\n".join(f"printf '\\n@{number}\\n'\n{command}" for number, (command, _) in enumerate(commands))
     script = marked.replace("127.0.0.1:8000", f"127.0.0.1:{stack.ports['api']}")
+    stack.await_ready()
     printed = stack.run("bash", "-euo", "pipefail", "-c", script).stdout
     outputs = re.split(r"(?m)^@\d+\n", printed)[1:]
     for (command, wanted), found in zip(commands, outputs, strict=True):

@@ -13,12 +13,19 @@ pytestmark = pytest.mark.host
 
 STAYING = {"postgres", "redis", "api", "worker"}
 DEFAULT_STACK = STAYING | {"migrator"}
-ALL = DEFAULT_STACK | {"tests"}
-PEERS_OF_DATA = {"api", "worker", "migrator", "tests"}
+#: By profile, what starts with it only.
+OPTIONAL = {"test": "tests", "backup": "backup"}
+ALL = DEFAULT_STACK | set(OPTIONAL.values())
+BUILT = {"api", "worker", "migrator", "tests"}
+PEERS_OF_DATA = BUILT | {"backup"}
 DEFAULT_PORTS = {"api": "8000", "postgres": "5432", "redis": "6379"}
 
 FILES = {"compose.yml": (), "compose.ci.yml": CI_FILES}
-PROFILES = {"no profile": (), "test": ("--profile", "test")}
+PROFILES = {
+    "no profile": (),
+    **{name: ("--profile", name) for name in OPTIONAL},
+    "every profile": ("--profile", "*"),
+}
 
 
 @cache
@@ -34,7 +41,7 @@ def files(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def config(checkout: Path, files: str) -> Rendered:
     """Everything: both files with every profile."""
-    return configuration(checkout, files, "test")
+    return configuration(checkout, files, "every profile")
 
 
 @pytest.fixture
@@ -46,26 +53,28 @@ def services(config: Rendered) -> dict[str, Any]:
 @pytest.fixture
 def default(checkout: Path) -> dict[str, Any]:
     """The services of compose.yml alone."""
-    found: dict[str, Any] = configuration(checkout, "compose.yml", "test")["services"]
+    found: dict[str, Any] = configuration(checkout, "compose.yml", "every profile")["services"]
     return found
 
 
 @pytest.fixture
 def disposable(checkout: Path) -> Rendered:
-    return configuration(checkout, "compose.ci.yml", "test")
+    return configuration(checkout, "compose.ci.yml", "every profile")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_renders_without_env_file(checkout: Path, files: str, profile: str) -> None:
     assert not (checkout / ".env").exists()
     config = configuration(checkout, files, profile)
-    assert set(config["services"]) == (ALL if profile == "test" else DEFAULT_STACK)
+    wanted = {"no profile": DEFAULT_STACK, "every profile": ALL}
+    wanted |= {name: DEFAULT_STACK | {service} for name, service in OPTIONAL.items()}
+    assert set(config["services"]) == wanted[profile]
     assert config["name"] == ("nexus-ci" if files == "compose.ci.yml" else "nexus")
 
 
-def test_test_is_the_only_profile(services: dict[str, Any]) -> None:
+def test_there_are_no_other_profiles(services: dict[str, Any]) -> None:
     assert {name: service["profiles"] for name, service in services.items() if "profiles" in service} == {
-        "tests": ["test"]
+        service: [profile] for profile, service in OPTIONAL.items()
     }
 
 
@@ -90,9 +99,12 @@ def test_nothing_takes_back_what_hardening_gives(services: dict[str, Any]) -> No
         "group_add",
         "extra_hosts",
     }
-    assert {name: set(service) & weakening for name, service in services.items()} == {
-        name: set() for name in services
-    }
+    found = {name: set(service) & weakening for name, service in services.items()}
+    # They read the file with the password of Postgres, which belongs to the group of the other three.
+    for name in ("postgres", "backup"):
+        assert services[name]["group_add"] == ["10001"]
+        found[name].discard("group_add")
+    assert found == {name: set() for name in services}
 
 
 def test_every_service_has_a_user_that_is_not_root(files: str, services: dict[str, Any]) -> None:
@@ -101,12 +113,16 @@ def test_every_service_has_a_user_that_is_not_root(files: str, services: dict[st
     tests = "0:0" if files == "compose.ci.yml" else "10001:10001"
     own = "10001:10001"
     assert users == {
-        "postgres": "postgres", "redis": "redis", "migrator": own, "api": own, "worker": own, "tests": tests
+        "postgres": "postgres", "redis": "redis", "migrator": own, "api": own, "worker": own, "tests": tests,
+        "backup": "postgres",
     }  # fmt: skip
 
 
 def test_logs_are_bounded(services: dict[str, Any]) -> None:
-    for name, service in services.items():
+    # A dump goes through its output: the engine would keep everybody's data, if only a part of them.
+    assert services["backup"]["logging"] == {"driver": "none"}
+    for name in services.keys() - {"backup"}:
+        service = services[name]
         options = service["logging"]["options"]
         assert service["logging"]["driver"] == "json-file", name
         assert options["max-size"].endswith("m"), name
@@ -125,14 +141,14 @@ def test_no_bind_mounts_but_the_socket_in_ci(files: str, config: Rendered) -> No
     assert _binds(config["services"]) == (
         {"tests": ["/var/run/docker.sock"]} if files == "compose.ci.yml" else {}
     )
-    # Compose mounts these from the host as well.
-    assert not config.get("secrets")
+    # Compose mounts these from the host as well: nothing, until somebody names a file.
+    assert {each["file"] for each in config["secrets"].values()} == {"/dev/null"}
     assert not config.get("configs")
 
 
 def test_restart_policies(services: dict[str, Any]) -> None:
     assert {name: service["restart"] for name, service in services.items()} == {
-        **dict.fromkeys(STAYING, "unless-stopped"), "migrator": "no", "tests": "no"
+        **dict.fromkeys(STAYING, "unless-stopped"), "migrator": "no", "tests": "no", "backup": "no"
     }  # fmt: skip
 
 
@@ -208,10 +224,20 @@ def test_product_waits_for_the_migrator(services: dict[str, Any], name: str) -> 
     assert services[name]["depends_on"]["migrator"]["condition"] == "service_completed_successfully"
 
 
+def test_the_tools_of_a_backup_are_those_of_the_server(services: dict[str, Any]) -> None:
+    backup, postgres = services["backup"], services["postgres"]
+    assert backup["image"] == postgres["image"]
+    # Nothing of it stays: neither on the data volume nor on one that the image would make at each run.
+    assert not backup.get("volumes")
+    assert any(mount.startswith("/var/lib/postgresql/data:") for mount in backup["tmpfs"])
+    for name in ("DATABASE_URL", "DATABASE_PASSWORD", "MIGRATOR_WAIT_SECONDS"):
+        assert backup["environment"][name] == services["migrator"]["environment"][name]
+
+
 def test_what_is_built_here_is_built_every_time(services: dict[str, Any]) -> None:
     """Otherwise `up` and `run` would execute yesterday's code."""
     built = {name for name, service in services.items() if "build" in service}
-    assert built == PEERS_OF_DATA
+    assert built == BUILT
     assert {name: services[name].get("pull_policy") for name in built} == dict.fromkeys(built, "build")
 
 

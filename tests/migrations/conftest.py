@@ -13,7 +13,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from nexus.db import catalog
-from nexus.db.migrations import alembic_config
+from nexus.db.migrations import alembic_config, revision_scripts
+
+#: The chain from its first revision to its newest, which are not the same for ever.
+REVISIONS = [script.revision for script in revision_scripts().walk_revisions()][::-1]
+HEAD = REVISIONS[-1]
 
 Rows = dict[str, list[tuple[object, ...]]]
 

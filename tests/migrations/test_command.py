@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 from alembic import command
@@ -15,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from nexus.db.guards import LOCK_KEY
 from nexus.db.migrations import alembic_config
 from nexus.migrator.check import written_catalog
-from tests.migrations.conftest import Migrator, execute, schema
+from tests.migrations.conftest import HEAD, REVISIONS, Migrator, execute, schema
 from tests.waiting import wait_until
 
 
@@ -23,7 +24,7 @@ def test_it_upgrades_says_so_and_has_nothing_to_do_the_second_time(fresh_db: URL
     first = Migrator(fresh_db).run("upgrade")
     assert first.returncode == 0
     assert "revision=0001" in first.stderr
-    assert "revision='0002 (head)'" in first.stderr
+    assert f"revision='{HEAD} (head)'" in first.stderr
     second = Migrator(fresh_db).run("upgrade")
     assert second.returncode == 0
     assert "nothing to do" in second.stderr
@@ -31,16 +32,17 @@ def test_it_upgrades_says_so_and_has_nothing_to_do_the_second_time(fresh_db: URL
 
 def test_one_step_back_and_where_we_are(migrated_db: URL) -> None:
     migrator = Migrator(migrated_db)
-    assert migrator.run("current").stdout == "0002 (head)\n"
+    assert migrator.run("current").stdout == f"{HEAD} (head)\n"
     assert migrator.run("downgrade", "-1").returncode == 0
-    assert migrator.run("current").stdout == "0001\n"
+    assert migrator.run("current").stdout == f"{REVISIONS[-2]}\n"
     assert migrator.run("downgrade", "base").returncode == 0
     assert migrator.run("current").stdout == "base\n"
 
 
 def test_history_lists_every_revision(fresh_db: URL) -> None:
     lines = Migrator(fresh_db).run("history").stdout.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["0001 -> 0002 (head)", "<base> -> 0001"]
+    steps = [f"{before} -> {after}" for before, after in pairwise(["<base>", *REVISIONS])]
+    assert [line.split(",")[0] for line in lines] == [f"{steps[-1]} (head)", *steps[-2::-1]]
 
 
 def test_check_is_content_with_a_migrated_database(migrated_db: URL) -> None:
@@ -58,7 +60,7 @@ def test_check_prints_what_differs(migrated_db: URL) -> None:
 def test_check_names_both_revisions(fresh_db: URL) -> None:
     done = Migrator(fresh_db).run("check")
     assert done.returncode == 1
-    assert "revision=base wanted=0002" in done.stderr
+    assert f"revision=base wanted={HEAD}" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["downgrade"], ["upgrade", "1", "2"], ["current", "x"]])
@@ -66,6 +68,17 @@ def test_wrong_arguments_give_usage_and_exit_2(arguments: list[str], fresh_db: U
     done = Migrator(fresh_db).run(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: migrator")
+
+
+@pytest.mark.parametrize("arguments", [["upgrade"], ["downgrade", "-1"], ["plan"]], ids=" ".join)
+def test_a_database_of_a_newer_nexus_is_left_to_it(arguments: list[str], migrated_db: URL) -> None:
+    execute(migrated_db, "UPDATE alembic_version SET version_num = '0815'")
+    before = schema(migrated_db)
+    done = Migrator(migrated_db).run(*arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"is at 0815, which this Nexus does not know; its newest is {HEAD}: run the version of" in line
+    assert schema(migrated_db) == before
 
 
 def test_an_unknown_revision_is_named(fresh_db: URL) -> None:
@@ -107,7 +120,7 @@ def test_four_at_once_on_an_empty_database_all_end_well(fresh_db: URL) -> None:
     # Let go at one moment, so that they really race.
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0], outputs
-    assert schema(fresh_db) == written_catalog("0002")
+    assert schema(fresh_db) == written_catalog(HEAD)
 
 
 def test_a_lock_that_is_held_too_long_names_its_holder(fresh_db: URL) -> None:
@@ -170,12 +183,12 @@ def test_check_prints_what_differs_from_the_models(migrated_db: URL) -> None:
     done = Migrator(migrated_db).run("check")
     assert done.returncode == 1
     assert done.stdout.count("+  upload, extract, transcribe, embed, other, moon\n") == 2
-    assert "--- db/schema/0002.txt\n+++ database\n" in done.stdout
+    assert f"--- db/schema/{HEAD}.txt\n+++ database\n" in done.stdout
     assert "--- shared/nexus/db/models.py\n+++ database\n" in done.stdout
 
 
 def test_describe_prints_the_catalog_as_it_is_written(migrated_db: URL) -> None:
-    assert Migrator(migrated_db).run("describe").stdout == written_catalog("0002")
+    assert Migrator(migrated_db).run("describe").stdout == written_catalog(HEAD)
 
 
 def test_each_step_is_named_before_it_and_timed_after_it(s0_with_data: URL) -> None:

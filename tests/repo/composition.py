@@ -7,8 +7,9 @@ import yaml
 
 from tests.repo.tree import text
 
-#: `${NAME}`, `${NAME:-default}` and their kind. `$$` is a dollar for the container and interpolates nothing.
-_VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?+])([^}]*))?\}")
+#: `${NAME}`, `${NAME:-default}` and their kind, with defaults that may hold others. `$$` is a dollar for the
+#: container and interpolates nothing.
+_NAME = re.compile(r"\$\{(\w+)(:?[-?+])?")
 
 
 class _Reset:
@@ -19,8 +20,12 @@ class _Loader(yaml.SafeLoader):
     """Compose's YAML: YAML and two tags."""
 
 
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    return loader.construct_mapping(node, deep=True)
+
+
 _Loader.add_constructor("!reset", lambda *_: _Reset())
-_Loader.add_constructor("!override", lambda loader, node: loader.construct_object(node, deep=True))
+_Loader.add_constructor("!override", _mapping)
 
 
 def scalars(path: str) -> list[str]:
@@ -32,9 +37,26 @@ def scalars(path: str) -> list[str]:
 def variables(value: object) -> dict[str, set[str]]:
     """Each variable that is interpolated in a value, however deep, with its defaults."""
     found: dict[str, set[str]] = {}
-    for name, operator, default in _VARIABLE.findall(_flat(value)):
-        found.setdefault(name, set()).add(default if operator == ":-" else f"no default ({operator})")
+    text = _flat(value)
+    for start in _NAME.finditer(text):
+        name, operator = start.groups()
+        if operator == ":+":  # what stands in its place; without it, nothing
+            found.setdefault(name, set())
+            continue
+        default = text[start.end() : _end(text, start.end())]
+        wanted = operator in {":-", "-"}
+        found.setdefault(name, set()).add(default if wanted else f"no default ({operator})")
     return found
+
+
+def _end(text: str, start: int) -> int:
+    """Where the brace that was opened before `start` is closed."""
+    depth = 1
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return place
+    raise AssertionError(f"a brace is not closed: {text[start:]}")
 
 
 def _flat(value: object) -> str:
@@ -56,10 +78,15 @@ def _merged(first: Any, second: Any) -> Any:
     return second
 
 
-def services(*paths: str) -> dict[str, dict[str, Any]]:
-    """The services of these files, merged in their order."""
+def top_level(key: str, *paths: str) -> dict[str, dict[str, Any]]:
+    """What stands under a key of these files, merged in their order."""
     whole: Any = {}
     for path in paths:
         whole = _merged(whole, yaml.load(text(path), Loader=_Loader))  # noqa: S506  a SafeLoader
-    found: dict[str, dict[str, Any]] = whole["services"]
+    found: dict[str, dict[str, Any]] = whole[key]
     return found
+
+
+def services(*paths: str) -> dict[str, dict[str, Any]]:
+    """The services of these files."""
+    return top_level("services", *paths)

@@ -84,6 +84,23 @@ class TestImage:
                 assert {"--require-hashes", "--only-binary", "--no-compile"} <= set(command.split())
                 assert "--mount=type=cache" in run, "or pip's cache ends up in the image"
 
+    def test_it_says_what_it_is_and_only_at_its_end(self, target: tuple[str, str]) -> None:
+        """A label before a step would make that step, and all after it, run again for each commit."""
+        own = stages(target[0])[target[1]]
+        last = max(place for place, each in enumerate(own) if each.word in {"RUN", "COPY", "ADD"})
+        spoken = [place for place, each in enumerate(own) if "NEXUS_" in each.rest and each.word == "ARG"]
+        (label,) = (place for place, each in enumerate(own) if each.word == "LABEL")
+        assert last < min(spoken) < max(spoken) < label == len(own) - 1
+        said = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', own[label].rest))
+        assert said.pop("title").startswith("Nexus ")
+        assert said == {
+            "version": "$NEXUS_VERSION",
+            "revision": "$NEXUS_REVISION",
+            "source": "$NEXUS_SOURCE",
+            "licenses": "MIT",
+            "base.name": "$PYTHON_IMAGE",
+        }
+
 
 def test_the_products_images_hold_only_its_code() -> None:
     copied = {each.rest.split()[0] for each in stages("Dockerfile.api")["code"] if each.word == "COPY"}

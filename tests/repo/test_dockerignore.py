@@ -49,6 +49,7 @@ def test_it_takes_back_only_what_is_there(pattern: str) -> None:
     "path",
     [
         *(".env", ".env.local", ".git/config", ".venv/pyvenv.cfg", ".bench/stack.json", ".cache/x", "id_rsa"),
+        "backups/nexus-20261125T093000Z-0002.tar",
         *("shared/nexus/__pycache__/config.cpython-312.pyc", "shared/nexus/config.pyc"),
     ],
 )

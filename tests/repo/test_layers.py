@@ -11,7 +11,7 @@ import pytest
 
 from tests.repo.tree import PRODUCT, ROOT, below, calls, imports, imports_of, syntax, text
 
-WEB = ("fastapi", "starlette", "gunicorn", "uvicorn", "uvicorn_worker")
+WEB = ("fastapi", "starlette", "gunicorn", "uvicorn", "uvicorn_worker", "prometheus_client")
 QUEUE = ("celery", "kombu", "billiard")
 
 #: Enough of an environment for a process to load its settings. Nobody is connected to.

@@ -9,10 +9,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import nexus
-from tests.repo.tree import text
+from tests.repo.tree import files, text
 
 LOCKS = ("base", "api", "worker", "test")
-PROJECT = tomllib.loads(text("pyproject.toml"))["project"]
+DOCUMENT = tomllib.loads(text("pyproject.toml"))
+PROJECT = DOCUMENT["project"]
+#: The tools that look at the product from outside; in no image.
+SUPPLY = "supply"
 #: The extras that each lock is compiled from, beside what every process needs.
 EXTRAS = {"base": [], "api": ["api", "migrator"], "worker": ["worker"], "test": ["test"]}
 
@@ -37,7 +40,7 @@ def declared(extra: str) -> list[Requirement]:
     return [Requirement(line) for line in PROJECT["optional-dependencies"][extra]]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, SUPPLY])
 def test_a_lock_holds_pins_with_hashes_and_nothing_else(lock: str) -> None:
     content = text(f"requirements/{lock}.txt")
     match = _LOCK.match(content)
@@ -62,6 +65,24 @@ def test_every_dependency_of_pyproject_is_locked_within_its_bounds(lock: str) ->
     assert [str(each) for each in wanted if not each.specifier.contains(version(lock, each.name))] == []
 
 
+def test_every_tool_is_locked_within_its_bounds_and_is_in_no_other_lock() -> None:
+    tools = [Requirement(line) for line in DOCUMENT["dependency-groups"][SUPPLY]]
+    assert [str(each) for each in tools if not each.specifier.contains(version(SUPPLY, each.name))] == []
+    for lock in LOCKS:
+        assert {canonicalize_name(each.name) for each in tools} & pins(lock).keys() == set()
+
+
+def test_a_package_has_one_version_in_the_whole_repository() -> None:
+    both = pins(SUPPLY).keys() & pins("test").keys()
+    assert both
+    assert {name: version(SUPPLY, name) for name in both} == {name: version("test", name) for name in both}
+
+
+def test_every_lock_is_known_here() -> None:
+    listed = {path for path in files() if path.startswith("requirements/") and path.endswith(".txt")}
+    assert listed == {f"requirements/{lock}.txt" for lock in (*LOCKS, SUPPLY)}
+
+
 def test_the_tests_have_every_extra_of_the_product() -> None:
     own = next(each for each in declared("test") if each.name == "nexus")
     assert own.extras == {"api", "migrator", "worker"}
@@ -80,8 +101,10 @@ def test_an_image_does_not_carry_the_others_libraries(lock: str, absent: set[str
     assert pins(lock).keys() & absent == set()
 
 
-def test_the_version_is_said_twice_and_is_the_same() -> None:
+def test_the_version_is_said_more_than_once_and_is_the_same() -> None:
     assert PROJECT["version"] == nexus.__version__
+    for path in ("Dockerfile.api", "Dockerfile.worker"):
+        assert re.findall(r"(?m)^ARG NEXUS_VERSION=(.*)$", text(path)) == [PROJECT["version"]]
 
 
 def test_python_and_licence_are_as_promised() -> None:

@@ -18,6 +18,8 @@ ABSENT = "redis://localhost:1/0"
 
 #: Answer everybody, in every environment.
 PUBLIC = {"GET /health", "GET /ready"}
+#: Answer everybody who has the internal header, in every environment.
+MACHINES = {"GET /metrics"}
 #: Answer everybody in local and test, and do not exist elsewhere.
 DESCRIPTION = {
     "GET /openapi.json",
@@ -27,18 +29,22 @@ DESCRIPTION = {
     "MOUNT /docs/assets",
 }
 #: Whoever adds a route adds a line here.
-ROUTES = PUBLIC | {
-    "GET /me",
-    "GET /libraries",
-    "POST /libraries",
-    "PATCH /libraries/{library_id}",
-    "DELETE /libraries/{library_id}",
-    "GET /libraries/{library_id}/media",
-    "POST /libraries/{library_id}/media",
-    "DELETE /libraries/{library_id}/media/{media_id}",
-    "GET /media/{media_id}",
-    "GET /media/{media_id}/fragments",
-}
+ROUTES = (
+    PUBLIC
+    | MACHINES
+    | {
+        "GET /me",
+        "GET /libraries",
+        "POST /libraries",
+        "PATCH /libraries/{library_id}",
+        "DELETE /libraries/{library_id}",
+        "GET /libraries/{library_id}/media",
+        "POST /libraries/{library_id}/media",
+        "DELETE /libraries/{library_id}/media/{media_id}",
+        "GET /media/{media_id}",
+        "GET /media/{media_id}/fragments",
+    }
+)
 
 
 def settings_in(environment: str) -> Settings:
@@ -106,11 +112,11 @@ def test_every_route_but_the_public_ones_refuses_strangers(environment: str, hea
 
 
 @pytest.mark.parametrize("environment", ["local", "prod"])
-def test_every_route_but_the_public_ones_asks_for_a_token_next(environment: str) -> None:
+def test_every_route_for_users_asks_for_a_token_next(environment: str) -> None:
     app = app_in(environment)
     asked = (routes(app) - DESCRIPTION - PUBLIC) | {"GET /nothing-here", "POST /"}
     answers = {route: status(app, route, {"X-Nexus-Internal": SECRET}) for route in asked}
-    assert answers == dict.fromkeys(asked, 401)
+    assert answers == dict.fromkeys(asked - MACHINES, 401) | dict.fromkeys(MACHINES, 200)
 
 
 def test_header_and_token_let_in() -> None:

@@ -16,9 +16,9 @@ PRODUCT = ("services/", "shared/", "db/")
 
 def _ignored_names() -> list[str]:
     """The patterns of .gitignore: names without a path, which is all that is understood here."""
-    names = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()]
-    assert not [name for name in names if "/" in name or name.startswith(("#", "!"))]
-    return [".git", *names]
+    names = (ROOT / ".gitignore").read_text().split()
+    assert not [name for name in names if "/" in name.rstrip("/") or name.startswith(("#", "!"))]
+    return [".git/", *names]
 
 
 @cache
@@ -28,9 +28,12 @@ def files() -> tuple[str, ...]:
 
     def walk(folder: Path) -> Iterator[str]:
         for entry in os.scandir(folder):
-            if any(fnmatch(entry.name, pattern) for pattern in ignored):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            # A pattern with a slash at its end is one for folders.
+            names = (entry.name, f"{entry.name}/") if is_folder else (entry.name,)
+            if any(fnmatch(name, pattern) for pattern in ignored for name in names):
                 continue
-            if entry.is_dir(follow_symlinks=False):
+            if is_folder:
                 yield from walk(Path(entry.path))
             else:
                 yield Path(entry.path).relative_to(ROOT).as_posix()

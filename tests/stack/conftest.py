@@ -71,7 +71,8 @@ def readiness(api_url: str) -> tuple[int, dict[str, str]]:
     except httpx2.TransportError:
         return 0, {}
     body = response.json()
-    checks = (body.get("data") or body["error"])["checks"]
+    # None where the whole request was given up.
+    checks = (body.get("data") or body["error"]).get("checks", {})
     return response.status_code, {name: part["status"] for name, part in checks.items()}
 
 

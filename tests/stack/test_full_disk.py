@@ -52,7 +52,7 @@ class Move(NamedTuple):
     end: str
 
 
-UP = Move(upgrade, ("upgrade",), "0001", "0002")
+UP = Move(lambda url: upgrade(url, "0002"), ("upgrade", "0002"), "0001", "0002")
 DOWN = Move(lambda url: downgrade(url, "0001"), ("downgrade", "0001"), "0002", "0001")
 
 

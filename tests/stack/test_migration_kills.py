@@ -48,8 +48,8 @@ class Move(NamedTuple):
 
 
 UP = Move(
-    ("upgrade",),
-    upgrade,
+    ("upgrade", "0002"),
+    lambda url: upgrade(url, "0002"),
     start="0001",
     end="0002",
     rewrite="write media anew with its new columns",

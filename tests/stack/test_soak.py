@@ -13,12 +13,15 @@ import pytest
 from tests.stack.load import Load, Request, load
 from tests.stack.report import Finding
 from tests.stack.stack import Stack
+from tests.waiting import wait_until
 
 SECONDS = float(os.environ.get("NEXUS_SOAK_SECONDS", "600"))
+#: So many answers make a process as large as it gets; only from then on is looked at it.
+WARM = 20_000
 #: Between two looks at memory and descriptors.
 LOOK = min(15.0, SECONDS / 20)
 
-pytestmark = [pytest.mark.docker, pytest.mark.soak, pytest.mark.timeout(SECONDS + 300)]
+pytestmark = [pytest.mark.docker, pytest.mark.soak, pytest.mark.timeout(SECONDS + 600)]
 
 #: What a viewer may be told by this load; no 5xx.
 EXPECTED = {200, 201, 400, 404}
@@ -87,6 +90,7 @@ def assert_bounded(samples: list[Sample], limit: int) -> None:
 
 
 def watch(stack: Stack, running: Load) -> dict[str, list[Sample]]:
+    wait_until("it is warm", lambda: len(running.outcomes) >= WARM, seconds=300)
     samples: dict[str, list[Sample]] = {"api": [], "worker": []}
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:

@@ -253,7 +253,7 @@ def test_a_token_past_its_exp_is_not_remembered(keys: CountedKeys, monkeypatch: 
 
 def test_what_is_remembered_ends_with_exp(keys: CountedKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "LEEWAY", 0)
-    verifier, token = verifier_of(keys), bearer(ed_key().token(exp=int(time.time()) + 2))
+    verifier, token = verifier_of(keys), bearer(ed_key().token(exp=int(time.time()) + 4))
     assert viewer(token, verifier) == USER
     wait_until("it is refused", lambda: viewer(token, verifier) is None, seconds=20)
 
