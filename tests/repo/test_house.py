@@ -1,6 +1,7 @@
 """The house: its rooms are where the design says, and none of them becomes a hall."""
 
 import ast
+import re
 
 import pytest
 
@@ -13,7 +14,7 @@ TOP = (
     *("pyproject.toml", "requirements", "dev", "docs", "tests", "bench", ".ci", ".devcontainer"),
 )
 #: Long for a reason: made by programs, or other people's books.
-LONG = ("requirements/", "shared/nexus/seed/data/")
+LONG = ("requirements/", "shared/nexus/seed/data/", "docs/recipes/")
 
 
 @pytest.mark.parametrize("name", TOP)
@@ -41,7 +42,9 @@ def test_no_function_is_longer_than_60_lines(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in files() if not path.startswith("shared/nexus/seed/data/")])
 def test_a_text_is_tidy(path: str) -> None:
     content = text(path)
-    assert content == "" or (content.endswith("\n") and not content.endswith("\n\n"))
+    # A patch may end with a blank line of what it changes.
+    ends = content.endswith("\n") and (path.endswith(".patch") or not content.endswith("\n\n"))
+    assert content == "" or ends
     assert lines_with(r"[ \t\r]$", [path]) == []
 
 
@@ -54,3 +57,14 @@ def test_a_program_is_executable_and_names_its_interpreter(path: str) -> None:
     elif first.startswith("#!"):
         # Read by others: `. dev/lib.sh`, `sh /v/in/assemble`, COPY --chmod.
         assert path.endswith(".sh") or path.startswith("dev/standin/")
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone: the second one would not be collected."""
+    names = [path.rsplit("/", 1)[-1] for path in files() if re.search(r"^tests/.*/test_\w+\.py$", path)]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_no_command_is_run_in_a_container_by_a_way_that_loses_output() -> None:
+    """tests/stack/execution.py says how `exec_run` and `exec_start` lose it."""
+    assert lines_with(r"\.exec_(run|start)\(", below("tests/", "bench/", "dev/", suffix=".py")) == []

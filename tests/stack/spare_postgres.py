@@ -9,6 +9,7 @@ from docker.models.containers import Container
 from sqlalchemy.engine import URL, make_url
 
 from nexus.db.engine import connection_parameters
+from tests.stack.execution import execute
 from tests.stack.spare import copy_of
 from tests.stack.stack import GRACE, Stack
 from tests.waiting import wait_until
@@ -32,10 +33,9 @@ class SparePostgres:
         wait_until("the spare Postgres answers", answers, seconds=60)
 
     def execute(self, *command: str) -> str:
-        code, output = self._container.exec_run(list(command))
+        code, output = execute(self._container, *command)
         assert code == 0, output
-        assert isinstance(output, bytes)
-        return output.decode()
+        return output
 
     def kill_session(self, pid: int) -> None:
         """SIGKILL to one process of the server, upon which that ends all the others and recovers."""

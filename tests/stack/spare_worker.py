@@ -21,6 +21,7 @@ from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL
 
+from tests.stack.execution import execute
 from tests.stack.stack import ONE_OFF, SERVICE, Stack
 from tests.waiting import wait_until
 
@@ -101,9 +102,12 @@ class SpareWorker:
     def await_end(self, name: str, *, seconds: float = 10) -> None:
         wait_until(f"the task {name} has ended", lambda: self.marks.ends(name) > 0, seconds=seconds)
 
+    def execute(self, *command: str) -> tuple[int, str]:
+        return execute(self.container, *command)
+
     def is_healthy(self) -> bool:
         """By the health check itself; the engine's word comes ten failures later."""
-        return bool(self.container.exec_run(["/app/services/worker/healthcheck"]).exit_code == 0)
+        return self.execute("/app/services/worker/healthcheck")[0] == 0
 
     def await_health(self, healthy: bool, *, seconds: float = 30) -> None:
         wait_until(

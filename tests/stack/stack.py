@@ -8,6 +8,7 @@ import docker
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from tests.stack.execution import execute
 from tests.waiting import wait_until
 
 PROJECT = "com.docker.compose.project"
@@ -53,10 +54,7 @@ class Stack:
         wait_until(f"{name} is {status}", lambda: self.health(name) == status, seconds=seconds)
 
     def execute(self, name: str, *command: str) -> tuple[int, str]:
-        code, output = self.service(name).exec_run(list(command))
-        assert isinstance(output, bytes)
-        assert code is not None
-        return code, output.decode()
+        return execute(self.service(name), *command)
 
     def note_mended(self) -> float:
         """Now, if a harm that is none of these verbs was mended."""

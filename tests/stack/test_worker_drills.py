@@ -32,8 +32,9 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.drill, pytest.mark.timeout(240)]
 
-#: Seconds from Redis's return to the end of a task that was sent after it.
-RECOVERY = 10
+#: Seconds from Redis's return to the end of a task that was sent after it. Twice what test_consumer.py
+#: promises, since a shared machine may stand still for some of them; docs/faults.md has what was measured.
+RECOVERY = 20
 #: The long outage, seconds: kombu's own pauses would have grown to 30 by then.
 LONG = 120
 
@@ -207,8 +208,7 @@ def test_a_stop_lets_a_task_end_and_puts_back_the_other(worker: SpareWorker) -> 
 def test_a_process_of_the_pool_is_killed(worker: SpareWorker) -> None:
     before, name = process(worker), worker.send_held()
     since = time.time()
-    killed = worker.container.exec_run(["bash", "-c", f"kill -KILL {worker.marks.pid(name)}"])
-    assert killed.exit_code == 0
+    assert worker.execute("bash", "-c", f"kill -KILL {worker.marks.pid(name)}") == (0, "")
     is_done(worker, name, starts=2)
     log.info("started again after %.1f s", worker.marks.times(name, "start")[1] - since)
     assert process(worker) == before
