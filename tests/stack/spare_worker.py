@@ -4,10 +4,8 @@ The product has no task, so what happens to one can only be seen in a worker tha
 tests. All else is the product's: the image, the command, the environment, the hardening, the networks.
 """
 
-import io
 import json
 import logging
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,8 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL
 
 from tests.stack.execution import execute
-from tests.stack.stack import ONE_OFF, SERVICE, Stack
+from tests.stack.spare import copy_of
+from tests.stack.stack import Stack
 from tests.waiting import wait_until
 
 #: A database of Redis that nobody else uses.
@@ -149,62 +148,31 @@ def result(name: str) -> str:
     return str(json.loads(str(stored))["status"]) if stored else ""
 
 
-def _archive(path: Path) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        member = tarfile.TarInfo(path.name)
-        member.size, member.mode = path.stat().st_size, 0o644
-        tar.addfile(member, io.BytesIO(path.read_bytes()))
-    return packed.getvalue()
-
-
-def _copy_of(original: Container, marks_url: URL) -> dict[str, Any]:
-    """What the engine needs for a container like the original that includes the module."""
-    config, host = original.attrs["Config"], original.attrs["HostConfig"]
-    environment = dict(each.split("=", 1) for each in config["Env"])
-    environment |= {
-        "CELERY_BROKER_URL": BROKER,
-        "CELERY_RESULT_BACKEND": BROKER,
-        "PYTHONPATH": f"{environment['PYTHONPATH']}:{FOLDER}",
-        "DRILL_MARKS": marks_url.set(drivername="postgresql").render_as_string(hide_password=False),
-    }
-    return {
-        **{key: config[key] for key in ("Image", "User", "WorkingDir", "Entrypoint", "Healthcheck")},
-        "Cmd": [*config["Cmd"], "--include", MODULE.stem],
-        "Env": [f"{name}={value}" for name, value in environment.items()],
-        # One-off, like the test-runner: no service of the stack, and gone with the project.
-        "Labels": config["Labels"] | {SERVICE: "spare-worker", ONE_OFF: "True"},
-        "Volumes": {FOLDER: {}},
-        # Not restarted by the engine, so that a worker that dies is seen.
-        "HostConfig": host | {"RestartPolicy": {"Name": "no"}},
-    }
-
-
 @contextmanager
 def spare_worker(stack: Stack, client: docker.DockerClient, marks_url: URL) -> Iterator[SpareWorker]:
     """Made, started, and removed with its volume, its marks and its queue."""
-    original = stack.service("worker")
-    config = _copy_of(original, marks_url)
-    made = client.api.create_container_from_config(config)  # type: ignore[no-untyped-call]
-    container = client.containers.get(made["Id"])
+    worker = stack.service("worker").attrs["Config"]
+    path = next(line.partition("=")[2] for line in worker["Env"] if line.startswith("PYTHONPATH="))
+    environment = {
+        "CELERY_BROKER_URL": BROKER,
+        "CELERY_RESULT_BACKEND": BROKER,
+        "PYTHONPATH": f"{path}:{FOLDER}",
+        "DRILL_MARKS": marks_url.set(drivername="postgresql").render_as_string(hide_password=False),
+    }
+    command = [*worker["Cmd"], "--include", MODULE.stem]
     engine = create_engine(marks_url)
     try:
         with engine.begin() as connection:
             connection.execute(text(TABLES))
-        for name in original.attrs["NetworkSettings"]["Networks"].keys() - {made_in(container)}:
-            client.networks.get(name).connect(container)
-        container.put_archive(FOLDER, _archive(MODULE))
-        worker = SpareWorker(container, Marks(engine))
-        worker.start()
-        yield worker
+        files = {FOLDER: MODULE}
+        with copy_of(client, stack, "worker", environment, files=files, command=command) as container:
+            spare = SpareWorker(container, Marks(engine))
+            try:
+                spare.await_health(True)
+                yield spare
+            finally:
+                log.info("the spare worker's log:\n%s", container.logs().decode())
     finally:
-        log.info("the spare worker's log:\n%s", container.logs().decode())
-        container.remove(force=True, v=True)
         engine.dispose()
         with queue() as redis:
             redis.flushdb()
-
-
-def made_in(container: Container) -> str:
-    """The network that a container is made in."""
-    return str(container.attrs["HostConfig"]["NetworkMode"])
