@@ -6,6 +6,12 @@ say() { printf 'nexus: %s\n' "$*"; }
 complain() { printf 'nexus: %s\n' "$*" >&2; }
 die() { complain "$@"; exit 1; }
 
+# compose_config ARGUMENT...: what Compose makes of compose.yml and .env, secrets too; whoever calls it does not print it.
+compose_config() {
+  docker compose config "$@" ||
+    die 'Compose refuses compose.yml with these variables and says why above: correct them in .env; .env.example explains each'
+}
+
 # plural COUNT NOUN: "1 file", "2 files".
 plural() { printf '%s %s%s' "$1" "$2" "$( (($1 == 1)) || printf s)"; }
 
@@ -101,17 +107,22 @@ end_group() {
   wait "$GROUP" 2>/dev/null || true
 }
 
-# bounded SECONDS COMMAND...: its output and exit code; 124 if it had to be ended, with all that it started. (macOS has no
-# timeout.)
-bounded() {
-  local limit=$1 status=0 pid tries=0
+# bounded SECONDS COMMAND...: its output and exit code; 124 if it had to be ended, with all that it started. That has a group
+# of its own, which Ctrl-C does not reach: it is ended here, at once. (macOS has no timeout.)
+bounded() (
+  limit=$1 status=0 pid='' tries=0
   shift
+  # By the signal and not by exit, so that the scripts that wait for it end too.
+  trap 'trap - INT; [[ -z $pid ]] || kill -TERM -- "-$pid" 2>/dev/null; sh -c "kill -INT \$PPID"; exit 130' INT
+  set -m
   if have timeout; then
-    timeout -k 2 "$limit" "$@" || status=$?
+    timeout -k 2 "$limit" "$@" <&0 &
+    pid=$!
+    set +m
+    wait "$pid" 2>/dev/null || status=$?
     ((status != 137)) || status=124
     return "$status"
   fi
-  set -m
   "$@" <&0 &
   pid=$!
   set +m
@@ -121,7 +132,7 @@ bounded() {
   done
   if ((status)); then wait "$pid" 2>/dev/null || true; else wait "$pid" || status=$?; fi
   return "$status"
-}
+)
 
 # free_megabytes FOLDER: prints what is free there; nothing if the folder is not visible from here (another machine,
 # macOS' own): then nobody can say.

@@ -6,11 +6,10 @@ a swarm must not be told ends it with exit code 1 and a line for each fault; not
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
@@ -32,6 +31,8 @@ KEPT = (
 )
 #: Nothing orders the start in a swarm: api and worker wait so long for the migrator, seconds.
 SCHEMA_WAIT = 300
+#: The file of a secret that is not given.
+NOTHING = "/dev/null"
 #: The uid and gid of the images, to whom alone a secret is shown.
 OWNER = "10001"
 SECRET_MODE = 0o440
@@ -44,6 +45,8 @@ URLS = {
     "CELERY_BROKER_URL": "EXTERNAL_REDIS",
     "CELERY_RESULT_BACKEND": "EXTERNAL_REDIS",
 }
+#: What libpq and redis-py take for one in a URL's query.
+PASSWORDS = {"password", "sslpassword"}
 #: The settings that say where Postgres and Redis are, the stack's name for each, and compose.yml's variables.
 PEERS = {
     "DATABASE_URL": ("postgres", "EXTERNAL_POSTGRES and OWN_POSTGRES=0"),
@@ -58,10 +61,15 @@ def faults(environment: dict[str, str]) -> Iterator[str]:
             remedy = "give it as a file (make secrets, docs/deploy.md)"
             yield f"{variable} would stand in the stack file: {remedy}"
     for name, variable in URLS.items():
-        if environment.get(name) and urlsplit(environment[name]).password:
+        try:
+            url = urlsplit(environment.get(name, ""))
+        except ValueError as error:
+            yield f"{variable} is no URL ({error}): correct it"
+            continue
+        if url.password or parse_qs(url.query).keys() & PASSWORDS:
             yield f"{variable} holds a password that would stand in the stack file: give it as a file"
-    for name, (peer, remedy) in PEERS.items():
-        if environment.get(name) and urlsplit(environment[name]).hostname == peer:
+        peer, remedy = PEERS.get(name, (None, ""))
+        if peer and (url.hostname == peer or not (url.hostname or environment.get(f"{name}_FILE"))):
             yield f"{peer} runs outside of the swarm: set {remedy}"
 
 
@@ -74,8 +82,9 @@ def stack_of(config: dict[str, Any], repository: str, tag: str, replicas: dict[s
         tag: that of both images.
         replicas: how many of api and worker.
     """
+    given = {name for name, secret in config["secrets"].items() if secret["file"] != NOTHING}
     services = {
-        name: _service(config["services"][name], f"{repository}/{image}:{tag}", replicas.get(name))
+        name: _service(config["services"][name], f"{repository}/{image}:{tag}", given, replicas.get(name))
         for name, image in IMAGES.items()
     }
     used = sorted({secret["source"] for service in services.values() for secret in service["secrets"]})
@@ -87,18 +96,20 @@ def stack_of(config: dict[str, Any], repository: str, tag: str, replicas: dict[s
     }
 
 
-def _service(service: Service, image: str, replicas: int | None) -> Service:
+def _service(service: Service, image: str, secrets: set[str], replicas: int | None) -> Service:
     found = {key: service[key] for key in KEPT if service.get(key) is not None}
     found |= {
         "image": image,
         "environment": _environment(service["environment"], waits=replicas is not None),
         "networks": ["default"],
         "volumes": [_tmpfs(each) for each in service["tmpfs"]],
-        "secrets": _secrets(service),
+        "secrets": _secrets(service, secrets),
         "deploy": _deploy(service, replicas),
     }
     if "healthcheck" in found:
-        found["healthcheck"] = found["healthcheck"] | {"start_period": f"{SCHEMA_WAIT + 30}s"}
+        # A swarm replaces what is unhealthy: it must not be so for the sake of a peer that is away.
+        alive = {"test": [*found["healthcheck"]["test"], "alive"], "start_period": f"{SCHEMA_WAIT + 30}s"}
+        found["healthcheck"] = found["healthcheck"] | alive
     return found
 
 
@@ -115,9 +126,8 @@ def _tmpfs(written: str) -> dict[str, Any]:
     return {"type": "tmpfs", "target": target, "tmpfs": {"size": size, "mode": int(given["mode"], 8)}}
 
 
-def _secrets(service: Service) -> list[dict[str, Any]]:
-    files = [value for name, value in service["environment"].items() if name.endswith("_FILE") and value]
-    names = sorted({re.sub(r"^/run/secrets/", "", file) for file in files})
+def _secrets(service: Service, given: set[str]) -> list[dict[str, Any]]:
+    names = sorted(given & {secret["source"] for secret in service["secrets"]})
     return [{"source": name, "uid": OWNER, "gid": OWNER, "mode": SECRET_MODE} for name in names]
 
 

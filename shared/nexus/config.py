@@ -9,7 +9,7 @@ from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +46,10 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     return value
 
 
+#: What redis-py, kombu and Celery all understand in a URL as `ssl_cert_reqs`.
+CERTIFICATES = {"required", "optional", "none"}
+
+
 def _redis_url(value: SecretStr) -> SecretStr:
     try:
         url = urlsplit(value.get_secret_value())
@@ -57,6 +61,11 @@ def _redis_url(value: SecretStr) -> SecretStr:
         valid = False
     if not valid:
         raise ValueError("must look like redis://host:6379/0")
+    if url.scheme == "rediss" and parse_qs(url.query).get("ssl_cert_reqs", [""])[0] not in CERTIFICATES:
+        # Without it redis-py checks, Celery's broker does not, and its result backend does not start.
+        raise ValueError(
+            "must say that the certificate is checked: rediss://host:6380/0?ssl_cert_reqs=required"
+        )
     return value
 
 

@@ -5,7 +5,6 @@ its sources at their own addresses, over real TLS, and none of them has to stand
 """
 
 import contextlib
-import datetime as dt
 import json
 import ssl
 import threading
@@ -14,52 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.host.authority import Authority
 
 #: What a source says about a package and its version: status, and body (bytes, or what becomes JSON).
 Source = Callable[[str, str], tuple[int, Any]]
-
-
-class Authority:
-    """A CA that signs a certificate for any host."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = self._named("the CA of a test")
-        self.file = folder / "ca.pem"
-        own = self._signed(self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), True
-        )
-        self.file.write_bytes(self._finished(own))
-
-    @staticmethod
-    def _named(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    def _signed(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
-        number = x509.random_serial_number()
-        return x509.CertificateBuilder(self._name, name, key.public_key(), number, now - day, now + day)
-
-    def _finished(self, builder: x509.CertificateBuilder) -> bytes:
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def context(self, host: str) -> ssl.SSLContext:
-        """For a server that is `host`, as far as those know who trust this CA."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        leaf = self._signed(self._named("a test"), key).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(host)]), False
-        )
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        file = self._folder / f"{host}.{threading.get_ident()}.pem"
-        file.write_bytes(key.private_bytes(*form) + self._finished(leaf))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
 
 
 class Advisories:

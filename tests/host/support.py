@@ -170,14 +170,16 @@ class Stack:
         listed = self.compose("ps", "--format", "{{.Service}} {{.Health}}").stdout.splitlines()
         return set(listed) == {f"{name} healthy" for name in ("postgres", "redis", "api", "worker")}
 
-    def await_ready(self) -> httpx2.Response:
-        """Its answer. Each process keeps what it found for a second; two of silence count as away."""
+    def await_ready(self, status: int = 200, *, seconds: float = 15) -> httpx2.Response:
+        """The answer of /ready with this status. Each process keeps what it found for a second."""
 
-        def ready() -> httpx2.Response | None:
-            answer = self.get("/ready")
-            return answer if answer.status_code == 200 else None
+        def answered() -> httpx2.Response | None:
+            with contextlib.suppress(httpx2.TransportError):  # nobody listens, or somebody goes
+                answer = self.get("/ready")
+                return answer if answer.status_code == status else None
+            return None
 
-        answer = wait_until("it is ready", ready, seconds=15)
+        answer = wait_until(f"/ready says {status}", answered, seconds=seconds)
         assert answer is not None
         return answer
 

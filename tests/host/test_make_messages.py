@@ -164,9 +164,11 @@ def test_settings_that_are_refused_replace_nothing(stack: Stack) -> None:
     stack.await_ready()
 
 
-def test_a_variable_that_compose_refuses(directory: Path) -> None:
-    result = run("make", "up", cwd=directory, env=clean_environment() | {"API_PORT": "eighty"}, check=False)
+@pytest.mark.parametrize("verb", [["up"], ["stack-file", "IMAGES=a/b"]])
+def test_a_variable_that_compose_refuses(directory: Path, verb: list[str]) -> None:
+    result = run("make", *verb, cwd=directory, env=clean_environment() | {"API_PORT": "eighty"}, check=False)
     assert result.returncode != 0
+    assert "Traceback" not in result.stderr
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("nexus: ")]
     assert line.startswith("nexus: Compose refuses compose.yml with these variables")
     assert "eighty" in result.stderr

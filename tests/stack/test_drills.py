@@ -19,6 +19,25 @@ def test_the_health_check_of_the_api_tells_that_postgres_is_away(stack: Stack) -
     stack.await_health("api", "healthy")
 
 
+@pytest.mark.parametrize(("name", "mark"), [("api", "nexus-was-ready"), ("worker", "nexus-worker.began")])
+def test_whoever_was_well_once_is_alive_while_redis_is_away(name: str, mark: str, stack: Stack) -> None:
+    """The health check as a swarm asks it, which replaces what is not."""
+
+    def passes(*how: str) -> bool:
+        return stack.execute(name, f"/app/services/{name}/healthcheck", *how)[0] == 0
+
+    try:
+        with stack.killed("redis"):
+            wait_until("it misses Redis", lambda: not passes(), seconds=30)
+            assert not passes("alive")
+        wait_until("it is well", lambda: passes("alive"), seconds=60)
+        with stack.killed("redis"):
+            wait_until("it misses Redis", lambda: not passes(), seconds=30)
+            assert passes("alive")
+    finally:
+        stack.execute(name, "rm", "-f", f"/tmp/{mark}")  # noqa: S108  its own
+
+
 @pytest.mark.parametrize("name", ["api", "worker", "postgres", "redis"])
 def test_a_stop_is_clean_and_the_start_after_it_too(name: str, stack: Stack) -> None:
     container = stack.service(name)

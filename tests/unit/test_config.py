@@ -63,6 +63,8 @@ def test_every_fault_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         ("REDIS_URL", "redis://:hunter2@h:port/0"),
         ("CELERY_BROKER_URL", "amqp://h"),
         ("CELERY_RESULT_BACKEND", "redis:///0"),
+        ("REDIS_URL", "rediss://:hunter2@h/0"),
+        ("CELERY_BROKER_URL", "rediss://:hunter2@h/0?ssl_cert_reqs=CERT_REQUIRED"),
         ("API_WORKERS", "0"),
         ("API_POOL_SIZE", "0"),
         ("API_REQUEST_TIMEOUT_SECONDS", "30"),

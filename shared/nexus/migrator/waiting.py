@@ -11,11 +11,23 @@ from nexus.log import get_logger
 #: Seconds between two attempts to reach Postgres.
 RETRY_PAUSE = 0.1
 
+#: What libpq says where TLS ends it. The second: another CA with the name of ours.
+_UNTRUSTED = (
+    "certificate verify failed",
+    "signature failure",
+    "does not match host name",
+    "root certificate file",
+)
+
 log = get_logger("nexus.migrator")
 
 
 class NoDatabaseError(Exception):
     """Postgres cannot be used; the message names the reason and the remedy."""
+
+
+def _last_line(message: str) -> str:
+    return message.strip().splitlines()[-1].strip()
 
 
 def _refusal(message: str, url: URL) -> str | None:
@@ -30,6 +42,11 @@ def _refusal(message: str, url: URL) -> str | None:
         (f'database "{url.database}" does not exist', f"has no database {url.database}", "POSTGRES_DB"),
         (f'role "{url.username}" does not exist', f"has no user {url.username}", "POSTGRES_USER"),
     )
+    if any(answer in message for answer in _UNTRUSTED):
+        return (
+            f"Postgres at {url.host} shows no certificate that we trust ({_last_line(message)}): "
+            "see sslmode and sslrootcert in EXTERNAL_POSTGRES, and EXTERNAL_CA"
+        )
     for answer, refusal, variable in refusals:
         if answer in message:
             return (
@@ -57,9 +74,9 @@ def wait_for_postgres(url: URL, seconds: float) -> None:
         if refusal := _refusal(message, url):
             raise NoDatabaseError(refusal)
         if time.monotonic() > deadline:
-            last = message.strip().splitlines()[-1].strip()
+            where = f"{url.host}:{url.port or 5432}"
             raise NoDatabaseError(
-                f"Postgres at {url.host}:{url.port or 5432} did not answer within {seconds:g} s ({last}). "
+                f"Postgres at {where} did not answer within {seconds:g} s ({_last_line(message)}). "
                 "Is it running? See 'docker compose ps' and 'docker compose logs postgres'"
             )
         if not announced:
