@@ -2,10 +2,12 @@
 
 pip-audit asks. What it makes of the answers is not enough here: of an index that knows none of the packages
 it says "No known vulnerabilities found". The first source that knows all of them decides. Exit codes: 0 well,
-1 vulnerable, 2 requirements/accepted.toml or a lock is wrong, 75 not audited: no failure, and nothing that
-looks like a success. The last line says which; it goes to the file $GITHUB_STEP_SUMMARY too, if that is set.
+1 vulnerable, 2 requirements/accepted.toml, a lock or pip-audit itself is broken, 75 not audited: no failure,
+and nothing that looks like a success. The last line says which; it goes to the file $GITHUB_STEP_SUMMARY too,
+if that is set.
 """
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -27,6 +29,13 @@ SOURCES = {"osv": "OSV", "pypi": "the Python package index"}
 PATIENCE = 10
 NOT_AUDITED = 75
 
+#: How pip-audit ends where its source is to blame, in the first line that says what was raised: of some
+#: failures to connect it makes an error of its own, the others are tracebacks.
+SOURCE_FAILURE = re.compile(r"(?:requests|urllib3)\.exceptions\.|pip_audit\._service\.interface\.")
+LOGGED = "ERROR:pip_audit._cli:"
+BLOCKED = f"{LOGGED}Tip: your network may be blocking this service."
+TRACEBACK = "Traceback (most recent call last):\n"
+
 ENTRY = {"id": str, "package": str, "until": dt.date, "reason": str}
 
 Pin = tuple[str, str]
@@ -35,6 +44,10 @@ Entry = dict[str, Any]
 
 class InputError(Exception):
     """Something that the operator wrote; the message is the whole line."""
+
+
+class ToolError(Exception):
+    """pip-audit is broken, so nobody was asked; the message is the whole line."""
 
 
 class NoAnswerError(Exception):
@@ -101,7 +114,7 @@ def _batches(pins: list[Pin]) -> Iterator[list[Pin]]:
 
 
 def _pip_audit(source: str, pins: list[Pin], scratch: Path) -> list[Entry]:
-    """Its report on each package; raises NoAnswerError if it has none."""
+    """Its report on each package; raises NoAnswerError if the source gave none, ToolError if it did."""
     wanted = scratch / "pins.txt"
     wanted.write_text("".join(f"{name}=={version}\n" for name, version in pins))
     command = [sys.executable, "-m", "pip_audit", "--vulnerability-service", source]
@@ -109,12 +122,26 @@ def _pip_audit(source: str, pins: list[Pin], scratch: Path) -> list[Entry]:
     command += ["--cache-dir", str(scratch / "cache"), "--timeout", str(PATIENCE)]
     command += ["--requirement", str(wanted), "--no-deps", "--disable-pip"]
     command += ["--format", "json", "--desc", "off", "--aliases", "on", "--progress-spinner", "off"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        return list(json.loads(done.stdout)["dependencies"])
-    except (ValueError, KeyError):
-        last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise NoAnswerError(_innermost(last)) from None
+    # Its tracebacks are read below.
+    plain = os.environ | {"PYTHON_COLORS": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
+    # 1: it has found something, or failed.
+    if done.returncode in (0, 1):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return list(json.loads(done.stdout)["dependencies"])
+    raise _failure(done.returncode, done.stderr)
+
+
+def _failure(code: int, said: str) -> NoAnswerError | ToolError:
+    """Why it gave no report: only what is known to be the source's fault is that."""
+    lines = said.strip().splitlines() or ["it said nothing"]
+    if code == 1 and lines[-1].startswith(BLOCKED):
+        return NoAnswerError(lines[-2:][0].removeprefix(LOGGED))
+    raised = next((line for line in said.rpartition(TRACEBACK)[2].splitlines() if line[:1].strip()), "")
+    if code == 1 and SOURCE_FAILURE.match(raised):
+        return NoAnswerError(_innermost(raised))
+    reason = f"exit code {code}: {lines[-1][:200]}"
+    return ToolError(f"pip-audit failed ({reason}): remove .venv-supply, make audit")
 
 
 def _innermost(reason: str) -> str:
@@ -124,7 +151,7 @@ def _innermost(reason: str) -> str:
 
 
 def ask(source: str, pins: list[Pin]) -> Answer:
-    """One source about all pins; raises NoAnswerError if it does not answer."""
+    """One source about all pins; raises NoAnswerError if it does not answer, and ToolError."""
     findings, known = [], set()
     with tempfile.TemporaryDirectory() as scratch:
         for batch in _batches(pins):
@@ -208,9 +235,8 @@ def audit() -> tuple[int, str]:
 def main() -> int:
     try:
         code, line = audit()
-    except InputError as wrong:
-        print(f"nexus: {wrong}", file=sys.stderr)
-        return 2
+    except (InputError, ToolError) as wrong:
+        code, line = 2, str(wrong)
     print(f"nexus: audit: {line}", file=sys.stderr if code else sys.stdout)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a") as file:

@@ -82,13 +82,30 @@ def unpack(image: Image, root: Path) -> None:
 
 
 def extract(archive: tarfile.TarFile, root: Path) -> None:
-    """Contents only: no links, no owners, nothing outside of root."""
+    """Contents only: no symbolic links, no owners, nothing outside of root.
+
+    A hard link is the file once more where that was wanted itself; else it is left out, since an export is a
+    stream, in which nobody can go back.
+    """
     for member in archive:
-        content = archive.extractfile(member) if WANTED.fullmatch(member.name) else None
-        if content and ".." not in Path(member.name).parts:
+        content = _content(archive, member, root) if _wanted(member.name) else None
+        if content is not None:
             path = root / member.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.read())
+            path.write_bytes(content)
+
+
+def _wanted(name: str) -> bool:
+    inside = not name.startswith("/") and ".." not in Path(name).parts
+    return inside and WANTED.fullmatch(name) is not None
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> bytes | None:
+    if member.islnk():
+        first = root / member.linkname
+        return first.read_bytes() if _wanted(member.linkname) and first.is_file() else None
+    file = archive.extractfile(member) if member.isreg() else None
+    return file.read() if file else None
 
 
 def debian_packages(image: Image, root: Path) -> Document:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,97 @@ def test_an_accepted_vulnerability_passes_until_its_day(audit: Audit, advisories
     assert audit().returncode == 1, "an entry is for one package"
 
 
+def refused(audit: Audit) -> str:
+    """The one line that says why there is no audit; people are shown it where they look."""
+    audit.summary.unlink(missing_ok=True)
+    result = audit()
+    assert (result.returncode, result.stdout) == (2, ""), result.stderr
+    (line,) = result.stderr.splitlines()
+    assert audit.summary.read_text() == line.removeprefix("nexus: ") + "\n"
+    return line
+
+
+#: Tools in the place of pip-audit, and what the audit says of each.
+BROKEN = {
+    "crashes": ("raise KeyError('vulns')", "exit code 1: KeyError: 'vulns'"),
+    "crashes over a source": (
+        "import requests\ntry: raise requests.ConnectionError('x')\nexcept OSError: 1 / 0",
+        "exit code 1: ZeroDivisionError: division by zero",
+    ),
+    "refuses an option": (
+        "import argparse; argparse.ArgumentParser(prog='pip-audit').parse_args()",
+        "exit code 2: pip-audit: error: unrecognized arguments: --vulnerability-service osv",
+    ),
+    "is missing a part": ("import nothing_there", "exit code 1: ModuleNotFoundError: No module named"),
+    "is killed": ("import os; os.kill(os.getpid(), 9)", "exit code -9: it said nothing"),
+    "says nothing": ("", "exit code 0: it said nothing"),
+    "says no JSON": ("print('all is well')", "exit code 0: it said nothing"),
+    "says another JSON": ("print('[]')", "exit code 0: it said nothing"),
+    "says it and fails": ("print('{\"dependencies\": []}'); raise SystemExit(3)", "exit code 3: it said"),
+    "refuses its input": (
+        "import sys; sys.exit('ERROR:pip_audit._cli:invalid requirements input: pins.txt')",
+        "exit code 1: ERROR:pip_audit._cli:invalid requirements input: pins.txt",
+    ),
+}
+
+
+@pytest.mark.parametrize(("tool", "said"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_tool_is_no_source_out_of_reach(audit: Audit, tool: str, said: str) -> None:
+    # The audit runs it with -m, which looks into the current folder first.
+    (audit.folder / "pip_audit.py").write_text(tool)
+    line = refused(audit)
+    assert line.startswith(f"nexus: audit: pip-audit failed ({said}")
+    assert line.endswith("): remove .venv-supply, make audit")
+
+
+def test_a_tool_that_is_not_there(audit: Audit) -> None:
+    (audit.folder / "pip_audit").mkdir()
+    (audit.folder / "pip_audit/__init__.py").touch()
+    assert "pip-audit failed (exit code 1: " in (line := refused(audit))
+    assert "No module named pip_audit" in line
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [((503, {}), "ServiceError"), ((429, {}), "ServiceError"), ((200, b""), "Expecting value")],
+)
+def test_a_source_that_does_not_answer_is_no_broken_tool(
+    audit: Audit, advisories: Advisories, answer: tuple[int, Any], reason: str
+) -> None:
+    # As CI may ask for it: newer Pythons colour their tracebacks then.
+    audit.environment |= {"FORCE_COLOR": "1"}
+    advisories.osv = advisories.index = lambda *_: answer
+    assert not_audited(audit()).count(reason) == 2
+
+
+#: The real one, which asks another address.
+ELSEWHERE = """
+import os, sys
+command = [sys.executable, "-P", "-m", "pip_audit", *sys.argv[1:], "--osv-url", "https://127.0.0.1:{port}/"]
+os.execv(sys.executable, command)
+"""
+
+
+def test_a_source_to_which_no_connection_comes_about(audit: Audit, advisories: Advisories) -> None:
+    """Nobody refuses one either. pip-audit has a line of its own for this, with a tip behind it."""
+    advisories.index = lambda *_: (404, {})
+    audit.environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        (audit.folder / "pip_audit.py").write_text(ELSEWHERE.format(port=port))
+        # The one that it has room for; the next wait for ever.
+        with socket.create_connection(("127.0.0.1", port)):
+            line = not_audited(audit())
+    assert "(OSV: Could not connect to OSV's vulnerability feed; the Python package index knows" in line
+
+
+def test_a_source_that_is_silent(audit: Audit) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        audit.environment |= dict.fromkeys(("HTTPS_PROXY", "https_proxy"), proxy)
+        assert not_audited(audit()).count("Read timed out") == 2
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -186,21 +278,15 @@ def test_a_wrong_entry_is_refused_before_anybody_is_asked(
     audit: Audit, advisories: Advisories, text: str
 ) -> None:
     audit.accepted.write_text(text)
-    result = audit()
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("nexus: requirements/accepted.toml: ")
+    assert refused(audit).startswith("nexus: audit: requirements/accepted.toml: ")
     assert advisories.asked == []
 
 
 def test_a_lock_that_is_damaged_or_gone_is_not_clean(audit: Audit) -> None:
     audit.lock.write_text("")
-    result = audit()
-    assert (result.returncode, result.stderr) == (2, "nexus: requirements/api.txt holds no pin: make lock\n")
+    assert refused(audit) == "nexus: audit: requirements/api.txt holds no pin: make lock"
     shutil.rmtree(audit.lock.parent)
-    result = audit()
-    assert result.returncode == 2
-    assert result.stderr.startswith("nexus: there is no lock in requirements")
+    assert refused(audit).startswith("nexus: audit: there is no lock in requirements")
 
 
 def test_make_is_not_red_where_nothing_could_be_asked_and_says_so(supply_python: str) -> None:

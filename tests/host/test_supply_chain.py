@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,18 @@ def labels(folder: Path, **variables: str) -> list[str]:
         ("git@code.example.invalid:x/y.git", "ssh://code.example.invalid/x/y.git"),
         *(("/srv/nexus", "unknown"), ("../nexus", "unknown"), ("file:///srv/nexus", "unknown")),
         *(("C:\\nexus", "unknown"), ("https://code.example.invalid/a b", "https://code.example.invalid/a")),
+        # What stands before the last @ is a name and a password, whatever is in them.
+        ("https://user:p@ss@code.example.invalid/x", "https://code.example.invalid/x"),
+        ("https://user:p:@:ss@code.example.invalid:8443/x/@y", "https://code.example.invalid:8443/x/@y"),
+        ("ssh://a@b@[::1]:2222/x", "ssh://[::1]:2222/x"),
+        ("https://user:p?ss@code.example.invalid/x", "unknown"),
+        ("https://user:1?ss@code.example.invalid/x", "unknown"),
+        ("https://user:1#ss@code.example.invalid/x", "unknown"),
+        ("https://user:p/ss@code.example.invalid/x", "unknown"),
+        ("https://code.example.invalid?token=to@ken", "unknown"),
+        ("https://code.example.invalid?token=token", "https://code.example.invalid"),
+        *(("git@[::1]:x", "ssh://[::1]/x"), ("git@[code.example.invalid:22]:x", "unknown")),
+        *(("a@b@code.example.invalid:x", "unknown"), ("git@:x", "unknown")),
     ],
 )
 def test_a_source_is_an_address_for_others_without_secrets(repository: Path, remote: str, shown: str) -> None:
@@ -295,6 +308,59 @@ archive, root = map(Path, sys.argv[1:])
 extract(tarfile.open(archive), root)
 print(json.dumps(bill(Image("x", "sha256:0", "2026-01-01T00:00:00.123Z", {}), root)))
 """
+
+
+LINKS = """
+import sys, tarfile
+from pathlib import Path
+from dev.supply.sbom import extract
+extract(tarfile.open(fileobj=sys.stdin.buffer, mode="r|"), Path(sys.argv[1]))
+"""
+
+
+def packed(archive: Path, members: list[tuple[str, bytes, str]]) -> None:
+    """Write an archive of names, kinds, and what is in each: its text, or where a link leads."""
+    with tarfile.open(archive, "w") as tar:
+        for name, kind, content in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.REGTYPE:
+                member.size = len(content)
+            else:
+                member.linkname = content
+            tar.addfile(member, io.BytesIO(content.encode()))
+
+
+@long
+def test_links_among_the_wanted_files(supply_python: str, tmp_path: Path) -> None:
+    """An export comes as a stream, in which nobody can go back to what a link leads to."""
+    archive, root = tmp_path / "export.tar", tmp_path / "root"
+    regular, symbolic, hard = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+    doc, info = "usr/share/doc/{}/copyright".format, "opt/x/site-packages/{}.dist-info/METADATA".format
+    packed(
+        archive,
+        [
+            *((doc("a"), regular, "text"), ("etc/shadow", regular, "secret")),
+            *((doc("b"), symbolic, "../a/copyright"), (doc("c"), symbolic, "/etc/shadow")),
+            *((doc("d"), hard, doc("a")), (doc("e"), hard, "etc/shadow"), (doc("f"), hard, doc("d"))),
+            *((doc("g"), hard, doc("none")), (doc("h"), tarfile.FIFOTYPE, "")),
+            *((doc("j"), hard, f"../{info('k')}"), (f"{tmp_path}/{info('l')}", regular, "outside")),
+            (doc("z"), regular, "the last"),
+        ],
+    )
+    (tmp_path / info("k")).parent.mkdir(parents=True)
+    (tmp_path / info("k")).write_text("secret")
+    with archive.open() as stream:
+        done = subprocess.run(
+            [supply_python, "-c", LINKS, root], stdin=stream, capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if not path.is_dir()}
+    assert {name: path.read_text() for name, path in found.items()} == {
+        **dict.fromkeys((doc("a"), doc("d"), doc("f")), "text"), doc("z"): "the last"
+    }  # fmt: skip
+    assert not any(path.is_symlink() for path in found.values())
+    assert not (tmp_path / info("l")).exists()
 
 
 @long
