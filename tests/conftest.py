@@ -78,6 +78,18 @@ def scratch_database(settings: Settings, template: str = "template1") -> Iterato
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@contextmanager
+def stranger(settings: Settings, database: URL) -> Iterator[URL]:
+    """The database for a role that owns nothing and was given no right."""
+    role = f"nexus_stranger_{uuid4().hex[:8]}"
+    with server(settings) as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'"))
+        try:
+            yield database.set(username=role, password=role)
+        finally:
+            connection.execute(text(f"DROP ROLE {role}"))
+
+
 @pytest.fixture(scope="session")
 def template_url(settings: Settings) -> Iterator[URL]:
     """A database at the newest revision, to be cloned. Nothing may stay connected to it."""

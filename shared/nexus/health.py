@@ -107,22 +107,43 @@ async def _revisions(url: URL, bound: float) -> list[str]:
             return []
 
 
+_NO_RIGHTS = "does not give our user the rights it needs"
+NOT_TRUSTED = "has a certificate that we do not trust"
+_TOO_SLOW = "did not finish our query in time"
+#: psycopg gives a connection that failed no SQLSTATE, so its text has to tell. The first that fits counts.
+_FAILED_CONNECTIONS = (
+    ("password authentication failed", "refused our password"),
+    ("permission denied for database", _NO_RIGHTS),
+    ("pg_hba.conf", "does not admit this machine"),
+    ("too many clients", "has no connection left"),
+    ("too many connections", "has no connection left"),
+    ("remaining connection slots", "has no connection left"),
+    ("starting up", "is starting up"),
+    ("shutting down", "is shutting down"),
+    ("certificate verify failed", NOT_TRUSTED),
+    ("signature failure", NOT_TRUSTED),  # of another CA with the name of ours
+    ("does not match host name", "has a certificate of another host"),
+    ("root certificate file", "cannot be verified: the file of sslrootcert cannot be read"),
+    ("does not support SSL", "does not speak TLS, which sslmode demands"),
+    ("Connection refused", "refused the connection"),
+    ("does not exist", "has no such user or database"),
+)
+
+
 def connection_detail(error: psycopg.Error) -> str:
     """Why Postgres cannot be used, without a name of anything: the end of a sentence that begins with it."""
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return _NO_RIGHTS
+    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+        return _TOO_SLOW
+    if isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
+        return "is shutting down"
     message = str(error)
-    for text, detail in (
-        ("password authentication failed", "refused our password"),
-        ("too many clients", "has no connection left"),
-        ("too many connections", "has no connection left"),
-        ("remaining connection slots", "has no connection left"),
-        ("starting up", "is starting up"),
-        ("shutting down", "is shutting down"),
-        ("Connection refused", "refused the connection"),
-        ("does not exist", "has no such user or database"),
-    ):
-        if text in message:
-            return detail
-    return "is out of reach"
+    if error.sqlstate is None:
+        fitting = (detail for text, detail in _FAILED_CONNECTIONS if text in message)
+        return next(fitting, "is out of reach")
+    # It is there, whatever it has against us.
+    return f"answered with an error (SQLSTATE {error.sqlstate})"
 
 
 def _schema_part(revisions: list[str], wanted: str) -> Part:
@@ -135,6 +156,11 @@ def _redis(url: str, timeout: float) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_url(
         url, socket_timeout=timeout, socket_connect_timeout=timeout, client_name="nexus-ready"
     )
+
+
+def untrusted(error: redis.exceptions.RedisError | OSError) -> bool:
+    """Whether TLS ended a connection to Redis: another CA, another host's certificate, an expired one."""
+    return "certificate verify failed" in str(error)
 
 
 def evicts_queues(memory: dict[str, Any]) -> bool:
@@ -156,8 +182,8 @@ def redis_probe(url: str, timeout: float) -> Probe:
             return [Part("redis", ok=True)]  # it answers; its policy is not ours to see
         except redis.exceptions.AuthenticationError:
             return [Part("redis", ok=False, detail="refused our password")]
-        except (redis.exceptions.RedisError, OSError):
-            return [Part("redis", ok=False, detail="is out of reach")]
+        except (redis.exceptions.RedisError, OSError) as error:
+            return [Part("redis", ok=False, detail=NOT_TRUSTED if untrusted(error) else "is out of reach")]
         return [Part("redis", ok=not evicts, detail=EVICTS if evicts else "ok")]
 
     return Probe(("redis",), check, timeout)

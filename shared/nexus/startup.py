@@ -69,6 +69,12 @@ def _found(settings: Settings) -> list[str] | None:
             return [row[0] for row in connection.execute(REVISIONS)]
     except psycopg.errors.UndefinedTable:
         return []
+    except psycopg.errors.InsufficientPrivilege:
+        log.critical(
+            "Nexus does not start on this database: our user may not read alembic_version; "
+            "name the user that owns the database, or GRANT it the rights of that one"
+        )
+        sys.exit(EXIT_REFUSED)
     except psycopg.OperationalError:
         return None
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -53,8 +54,32 @@ def test_a_provider_whose_clock_is_wrong(settings: Settings, ahead: float, state
     assert re.search(words, clock.message)  # its Date has no fractions
 
 
-def test_a_provider_that_tells_no_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_dated(settings: Settings, monkeypatch: pytest.MonkeyPatch, date: str) -> list[Finding]:
+    """With a provider whose header Date is this."""
     with Provider(rsa_key()) as provider:
-        monkeypatch.setattr("http.server.BaseHTTPRequestHandler.date_time_string", lambda *_: "yesterday")
-        found = check(settings, provider.url)
-    assert [each.state for each in found] == ["ok"]
+        monkeypatch.setattr("http.server.BaseHTTPRequestHandler.date_time_string", lambda *_: date)
+        return check(settings, provider.url)
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["yesterday", "", "Sun, 06 Nov 1994 08:49:37 CXT", f"Sun, 06 Nov {10**20} 08:49:37 GMT"],
+    ids=["words", "nothing", "a zone not known", "a year too large"],
+)
+def test_a_provider_that_tells_no_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, date: str
+) -> None:
+    assert [each.state for each in check_dated(settings, monkeypatch, date)] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "form", ["%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S", "%a, %d %b %Y %H:%M:%S -0000"]
+)
+@pytest.mark.parametrize(("ahead", "state"), [(0, "ok"), (120, "fault")])
+def test_a_date_without_a_zone_is_in_utc(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, form: str, ahead: int, state: str
+) -> None:
+    """asctime's form has none, and must be understood (RFC 9110, 5.6.7)."""
+    date = f"{datetime.now(UTC) + timedelta(seconds=ahead):{form}}"
+    found, clock = check_dated(settings, monkeypatch, date)
+    assert (found.state, clock.name, clock.state) == ("ok", "clock", state)

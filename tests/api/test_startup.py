@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 from nexus.config import Settings
 from tests.api.conftest import GUNICORN, environment_of, running_api
 from tests.checkout import REPO
-from tests.conftest import settings_for
+from tests.conftest import settings_for, stranger
 from tests.migrations.conftest import HEAD, downgrade, execute, upgrade
 
 
@@ -28,17 +28,27 @@ def refused(settings: Settings) -> str:
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "does not start" in line]
+    return line
+
+
+def refused_schema(settings: Settings) -> str:
+    line = refused(settings)
     assert "make migrate" in line
     return line
 
 
+def test_it_refuses_a_database_whose_revision_it_may_not_read(settings: Settings, migrated_db: URL) -> None:
+    with stranger(settings, migrated_db) as url:
+        assert "our user may not read alembic_version" in refused(settings_for(settings, url))
+
+
 def test_it_refuses_a_database_that_was_never_migrated(settings: Settings, fresh_db: URL) -> None:
-    assert f"revision=none wanted={HEAD}" in refused(settings_for(settings, fresh_db))
+    assert f"revision=none wanted={HEAD}" in refused_schema(settings_for(settings, fresh_db))
 
 
 def test_it_refuses_a_database_that_is_behind(settings: Settings, migrated_db: URL) -> None:
     downgrade(migrated_db, "0001")
-    assert f"revision=0001 wanted={HEAD}" in refused(settings_for(settings, migrated_db))
+    assert f"revision=0001 wanted={HEAD}" in refused_schema(settings_for(settings, migrated_db))
 
 
 @pytest.mark.parametrize("revision", ["0099", "f00"])
@@ -46,7 +56,7 @@ def test_it_refuses_a_revision_that_it_does_not_know(
     revision: str, settings: Settings, migrated_db: URL
 ) -> None:
     execute(migrated_db, "UPDATE alembic_version SET version_num = :revision", revision=revision)
-    assert f"revision={revision} wanted={HEAD}" in refused(settings_for(settings, migrated_db))
+    assert f"revision={revision} wanted={HEAD}" in refused_schema(settings_for(settings, migrated_db))
 
 
 def started(settings: Settings) -> "subprocess.Popen[str]":

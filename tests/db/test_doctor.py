@@ -1,9 +1,14 @@
 """`nexus doctor` and its peers: each fault of Postgres, its schema, its clock, and of Redis."""
 
+import asyncio
 import os
 import socket
+import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,13 +26,16 @@ from nexus.doctor.clock import skew
 from nexus.doctor.findings import Finding
 from nexus.doctor.postgres import check_postgres
 from nexus.doctor.redis import check_redis
+from nexus.health import Part, postgres_probe
 from tests.checkout import REPO, free_ports
-from tests.conftest import settings_for
+from tests.conftest import settings_for, stranger
+from tests.host.authority import Authority
 
 #: As it lies in the image, and in the virtual environment of the host.
 COMMAND = Path(sys.executable).with_name("nexus")
 WRONG = "not-the-one"
 NOT_ASKED = Finding("schema", "unknown", "not checked: Postgres does not answer")
+NOT_TOLD = Finding("schema", "unknown", "not checked: Postgres does not tell it")
 
 
 def postgres(settings: Settings, url: URL) -> dict[str, Finding]:
@@ -91,13 +99,116 @@ def test_no_such_database(settings: Settings) -> None:
 
 def test_no_connection_left(settings: Settings, migrated_db: URL) -> None:
     execute(migrated_db, f"ALTER DATABASE {migrated_db.database} CONNECTION LIMIT 0")
-    role = f"nexus_doctor_{uuid4().hex[:8]}"
-    execute(migrated_db, f"CREATE ROLE {role} LOGIN PASSWORD '{WRONG}'")
-    try:
-        found = postgres(settings, migrated_db.set(username=role, password=WRONG))
-    finally:
-        execute(settings.database_url.set(database="postgres"), f"DROP ROLE {role}")
+    with stranger(settings, migrated_db) as url:
+        found = postgres(settings, url)
     assert_fault(found["postgres"], "has no connection left", "pg_stat_activity")
+
+
+def readiness(url: URL) -> Part:
+    """What /ready says of Postgres."""
+    return asyncio.run(postgres_probe(url, "0002", 5)())[0]
+
+
+NO_RIGHTS = "does not give our user the rights it needs"
+
+
+def test_a_user_that_may_read_nothing(settings: Settings, migrated_db: URL) -> None:
+    with stranger(settings, migrated_db) as url:
+        found = postgres(settings, url)
+        assert readiness(url).detail == NO_RIGHTS
+    assert_fault(found["postgres"], NO_RIGHTS, "GRANT")
+    assert found["schema"] == NOT_TOLD
+
+
+def test_a_user_that_may_not_connect(settings: Settings, migrated_db: URL) -> None:
+    execute(migrated_db, f"REVOKE CONNECT ON DATABASE {migrated_db.database} FROM public")
+    with stranger(settings, migrated_db) as url:
+        found = postgres(settings, url)
+    assert_fault(found["postgres"], NO_RIGHTS, "GRANT CONNECT")
+
+
+def test_a_query_that_takes_too_long(
+    settings: Settings, migrated_db: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nexus.doctor.postgres.STATEMENT_TIMEOUT", 200)
+    execute(migrated_db, f"ALTER DATABASE {migrated_db.database} SET statement_timeout = 200")
+    engine = create_engine(migrated_db, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE alembic_version"))
+        found = postgres(settings, migrated_db)
+        ready = readiness(migrated_db)
+    assert_fault(found["postgres"], "did not finish our query in time", "pg_stat_activity")
+    assert found["schema"] == NOT_TOLD
+    assert ready.detail == "did not finish our query in time"
+
+
+def test_another_error_is_an_answer_too(settings: Settings, fresh_db: URL) -> None:
+    execute(fresh_db, "CREATE TABLE alembic_version (version integer)")
+    found = postgres(settings, fresh_db)
+    assert_fault(found["postgres"], "answered with an error (SQLSTATE 42703)", "make logs")
+    assert readiness(fresh_db).detail == "answered with an error (SQLSTATE 42703)"
+
+
+def test_a_machine_that_is_not_admitted(settings: Settings) -> None:
+    """No pg_hba.conf lets another machine replicate unless somebody has written that into it."""
+    url = settings.database_url.update_query_dict({"replication": "true"})
+    assert_fault(postgres(settings, url)["postgres"], "does not admit this machine", "pg_hba.conf")
+    assert readiness(url).detail == "does not admit this machine"
+
+
+@contextmanager
+def tls_peer(context: ssl.SSLContext | None) -> Iterator[int]:
+    """The port of what begins TLS as Postgres does, or says that it has none. Nobody gets any further."""
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.recv(8)
+                connection.sendall(b"S" if context else b"N")
+                if context:
+                    with context.wrap_socket(connection, server_side=True) as tls:
+                        tls.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=[listener], daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "said"),
+    [
+        (None, "ca.pem", "does not speak TLS, which sslmode demands"),
+        ("127.0.0.1", "gone.pem", "cannot be verified: the file of sslrootcert cannot be read"),
+        ("127.0.0.1", "another.pem", "has a certificate that we do not trust"),
+        ("127.0.0.1", "other/ca.pem", "has a certificate that we do not trust"),
+        ("db.example", "ca.pem", "has a certificate of another host"),
+    ],
+    ids=["none", "no CA", "another CA", "a CA made anew", "another host"],
+)
+def test_tls_that_fails(
+    settings: Settings, tmp_path: Path, host: str | None, trusted: str, said: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    other.certify("another").rename(tmp_path / "another.pem")
+    with tls_peer(authority.context(host) if host else None) as port:
+        query = {"sslmode": "verify-full", "sslrootcert": str(tmp_path / trusted)}
+        url = settings.database_url.set(host="127.0.0.1", port=port).update_query_dict(query)
+        found = postgres(settings, url)
+        assert readiness(url).detail == said
+    assert_fault(found["postgres"], f"Postgres at 127.0.0.1 {said}", "ssl")
+    assert "make logs" not in found["postgres"].remedy
+    assert str(tmp_path) not in str(found)
+    assert found["schema"] == NOT_ASKED
 
 
 def test_a_silent_server_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,11 +62,27 @@ _POSTGRES_REMEDIES = {
     "has no connection left": "find who holds them (SELECT * FROM pg_stat_activity), or lower API_POOL_SIZE",
     "has no such user or database": "POSTGRES_USER and POSTGRES_DB must be those the volume was made with",
     "is starting up": "wait; its log says what it is doing",
+    "does not give our user the rights it needs": "GRANT CONNECT on the database, USAGE on its schema and "
+    "SELECT on its tables to that user, or connect as the user that the migrator makes them with",
+    "did not finish our query in time": "see what it waits for (SELECT * FROM pg_stat_activity), or whether "
+    "its machine is overloaded",
+    "does not admit this machine": "add a line for this machine, user and database to its pg_hba.conf; where "
+    "it admits TLS only, demand that (?sslmode=require)",
+    "has a certificate that we do not trust": "sslrootcert must name the CA that signed it; or it is expired",
+    "has a certificate of another host": "connect by a name that is in the certificate; sslmode=verify-ca "
+    "does not ask for the name",
+    "cannot be verified: the file of sslrootcert cannot be read": "put the CA where sslrootcert says, "
+    "readable in the containers (user 10001), or correct sslrootcert",
+    "does not speak TLS, which sslmode demands": "turn TLS on in Postgres (ssl = on), or lower sslmode",
 }
 
 
-def _postgres_fault(error: Exception, settings: Settings) -> Finding:
-    origin = error.orig if isinstance(error, DBAPIError) else error
+def _origin(error: Exception) -> BaseException | None:
+    """What psycopg said, where SQLAlchemy has wrapped it."""
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _postgres_fault(origin: BaseException | None, settings: Settings) -> Finding:
     if isinstance(origin, psycopg.Error):
         detail = connection_detail(origin)
     else:
@@ -108,8 +124,10 @@ def check_postgres(settings: Settings) -> Iterator[Finding]:
     try:
         database = _ask_postgres(settings)
     except (DBAPIError, TimeoutError) as error:
-        yield _postgres_fault(error, settings)
-        yield unchecked("schema", "Postgres does not answer")
+        origin = _origin(error)
+        yield _postgres_fault(origin, settings)
+        answers = isinstance(origin, psycopg.Error) and origin.sqlstate is not None
+        yield unchecked("schema", "Postgres does not tell it" if answers else "Postgres does not answer")
         return
     yield ok("postgres", f"Postgres at {settings.database_url.host} answers")
     yield schema_findings(database.revisions, database.live)

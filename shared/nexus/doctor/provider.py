@@ -40,8 +40,18 @@ def check_provider(settings: Settings) -> Iterator[Finding]:
 
 def _date(stated: str | None, host: str | None) -> Iterator[Finding]:
     """Its Date is of the second in which it answered, so half a second is added for the rest of that."""
+    told = _time(stated or "")
+    if told:
+        yield skew(f"the identity provider {host}", (told - datetime.now(UTC)).total_seconds() + 0.5)
+
+
+def _time(date: str) -> datetime | None:
+    """What a Date says; None where that is nothing we could use."""
     try:
-        told = parsedate_to_datetime(stated or "")
-    except ValueError:
-        return
-    yield skew(f"the identity provider {host}", (told - datetime.now(UTC)).total_seconds() + 0.5)
+        told = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    if told.tzinfo:
+        return told
+    # Without a zone it is in UTC (RFC 9110, 5.6.7). One whose name Python does not know is lost on the way.
+    return None if date.rstrip()[-1].isalpha() else told.replace(tzinfo=UTC)

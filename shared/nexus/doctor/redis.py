@@ -12,7 +12,7 @@ from redis.retry import Retry
 from nexus.config import Settings
 from nexus.doctor.bounds import PATIENCE, bounded
 from nexus.doctor.findings import Finding, fault, ok, unchecked, warning
-from nexus.health import evicts_queues
+from nexus.health import NOT_TRUSTED, evicts_queues, untrusted
 
 #: What part of its `maxmemory` a Redis may use before that is worth a line.
 NEARLY_FULL = 0.9
@@ -43,7 +43,9 @@ def _redis_finding(name: str, url: str) -> Finding:
         return unchecked("redis", f"{where} answers, but does not let us see its policy")
     except redis.exceptions.AuthenticationError:
         return fault("redis", f"{where} refuses our password", f"correct the password in {name}")
-    except (redis.exceptions.RedisError, OSError):
+    except (redis.exceptions.RedisError, OSError) as error:
+        if untrusted(error):
+            return fault("redis", f"{where} {NOT_TRUSTED}", f"see the host and ssl_ca_certs in {name}")
         return fault(
             "redis", f"{where} does not answer", "look at its state and its log ('make ps', 'make logs')"
         )
