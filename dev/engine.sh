@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Docker Engine and its Compose plugin: are they there, may we use them, are they new enough? Source after lib.sh, in a
-# script that sets `here` and has `fault CHECK MESSAGE REMEDY`. What is missing is fetched or installed where
+# script that sets `here` and has `fault CHECK MESSAGE REMEDY` and `unchecked CHECK MESSAGE`. What is missing is fetched or installed where
 # may_fetch and may_change_system allow it.
 # shellcheck disable=SC2034,SC2154 # for, and from, the scripts that source this
 
@@ -52,21 +52,24 @@ install_engine() {
   on_debian_kind && may_change_system "$1 Install the distribution's Docker Engine (docker.io) now?" && "$here/install-engine"
 }
 
-# check_engine: sets ENGINE_VERSION where the engine answers.
+# check_engine: sets ENGINE_VERSION where the engine answers, ENGINE_SILENT where it says nothing at all.
 check_engine() {
-  local version
+  local version status=0
+  ENGINE_SILENT=''
   if ! have docker && ! install_engine 'Docker is not installed.'; then
     fault docker 'Docker is not installed' "$(engine_remedy)"
     return
   fi
   hash -r
-  if engine_version; then
+  engine_version || status=$?
+  if ((status == 0)); then
     version=$REPLY ENGINE_VERSION=$REPLY
     version_at_least "$version" "$ENGINE_WANTED" ||
       fault docker "Docker Engine $version is too old, $ENGINE_WANTED or newer is needed" \
         'upgrade it, or the system that it came with'
     return
   fi
+  if ((status == 124)); then ENGINE_SILENT=yes; fi
   case $REPLY in
     *'permission denied'*) fault docker "you may not use Docker's socket" "$(group_remedy)" ;;
     *'annot connect'* | *'connection refused'* | *'no such file'* | *'failed to connect'* | *'docker daemon'*) engine_not_there ;;
@@ -87,13 +90,15 @@ engine_not_there() {
 
 # --- Compose ---------------------------------------------------------------------------------------------------------
 
-# compose_version: sets REPLY to the plugin's version, empty if there is none. Without the docker client the plugin
-# itself is asked, so that one run names everything that is missing.
+# compose_version: sets REPLY to the plugin's version, empty if there is none; 124 if it does not answer. Without the docker
+# client the plugin itself is asked, so that one run names everything that is missing.
 compose_version() {
-  local file
+  local file said status=0
   REPLY=
   if have docker; then
-    numeric_version "$(bounded "$ANSWER_LIMIT" docker compose version --short 2>/dev/null || true)"
+    said=$(bounded "$ANSWER_LIMIT" docker compose version --short 2>/dev/null) || status=$?
+    ((status != 124)) || return "$status"
+    numeric_version "$said"
     return 0
   fi
   for file in "${DOCKER_CONFIG:-$HOME/.docker}" /usr/local/lib/docker /usr/local/libexec/docker /usr/lib/docker /usr/libexec/docker; do
@@ -128,10 +133,12 @@ compose_fault() {
   fi
 }
 
+# check_compose: sets COMPOSE_VERSION to that of the plugin that it found.
 check_compose() {
   local version said own=${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins/docker-compose
-  compose_version
-  version=$REPLY
+  # A machine that is busy is no reason to fetch another.
+  compose_version || { unchecked compose "Compose says nothing within $ANSWER_LIMIT s"; return; }
+  version=$REPLY COMPOSE_VERSION=$REPLY
   version_at_least "$version" "$COMPOSE_WANTED" && return
   if ! may_fetch || ! on_debian_kind; then
     compose_fault "$version"
@@ -141,7 +148,7 @@ check_compose() {
   else
     say "fetching the Compose plugin from the distribution's signed packages into $own"
     said=$("$here/install-compose" 2>&1) || { compose_fault "$version" " (${said#nexus: })"; return; }
-    compose_version
+    compose_version || return 0
     version_at_least "$REPLY" "$COMPOSE_WANTED" || compose_fault "$REPLY"
   fi
 }

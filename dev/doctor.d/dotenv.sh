@@ -5,12 +5,16 @@
 
 env_faults=0
 
-# known_names: every name that .env.example documents, one a line; a secret's may have _FILE after it.
+# What .env gives to each name, line by line, as Compose takes it.
+TAKEN_NAMES=() TAKEN_VALUES=()
+UNTOLD=$'\x1f' # in place of a value that only Compose could tell; no line holds it
+
+# known_names: every name that .env.example documents, one a line.
 known_names() { sed -n 's/^#\{0,1\}\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example 2>/dev/null; }
 
 is_known() {
   # COMPOSE_* is Compose's own.
-  [[ $1 == COMPOSE_* || $KNOWN == *$'\n'"$1"$'\n'* || ($1 == *_FILE && $KNOWN == *$'\n'"${1%_FILE}"$'\n'*) ]]
+  [[ $1 == COMPOSE_* || $KNOWN == *$'\n'"$1"$'\n'* ]]
 }
 
 # nearest NAME: prints the known name it may be meant for: at most a fifth of it wrong, or a part of a known one.
@@ -63,46 +67,91 @@ check_name() {
   fi
 }
 
-# dollars_are_names TEXT: is each $ in it the beginning of ${NAME}, with a NAME that is there?
-dollars_are_names() {
-  local rest=$1 name
-  while [[ $rest == *'$'* ]]; do
-    rest=${rest#*'$'}
-    [[ $rest =~ ^\{([A-Za-z_][A-Za-z0-9_]*)[}:?+-] ]] || return 1
-    name=${BASH_REMATCH[1]}
-    [[ -n ${!name+set} || $SEEN == *" $name:"* ]] || return 1
+# exported NAME: does Compose find it in the environment? A variable of this script is not there.
+exported() { [[ $(declare -p "$1" 2>/dev/null) =~ ^declare\ -[A-Za-z]*x[A-Za-z]*\ [A-Za-z0-9_]+= ]]; }
+
+# taken NAME: sets REPLY to what Compose finds under it, in the environment, else in the lines so far. Fails if there is none.
+taken() {
+  local i
+  REPLY=''
+  if exported "$1"; then REPLY=${!1}; return; fi
+  for ((i = ${#TAKEN_NAMES[@]} - 1; i >= 0; i--)); do
+    if [[ ${TAKEN_NAMES[i]} == "$1" ]]; then REPLY=${TAKEN_VALUES[i]}; return; fi
   done
+  return 1
 }
 
-# check_value NUMBER NAME VALUE: would Compose read what was meant?
-check_value() {
-  local number=$1 name=$2 value=$3 quote=${3:0:1} after
-  after=${value#[\'\"]}
-  VALUES+=$value$'\n'$after$'\n'${after%[\'\"]}$'\n'
-  case $quote in
-    \' | \")
-      after=${value:1}
-      if [[ $quote == '"' ]]; then after=${after//\\\"/}; fi
-      if [[ $after != *"$quote"* ]]; then
-        env_fault "line $number of .env: the quote before the value of $name is not closed" "put another $quote at its end"
-        return
-      fi
-      value=${after%%"$quote"*}
-      after=${after#*"$quote"}
-      if [[ $after =~ ^[[:space:]]*[^[:space:]#] ]]; then
-        env_fault "line $number of .env: something follows the closing quote of $name" "remove it, or quote the value with the other kind of quotes"
-        return
-      fi
-      if [[ $quote == "'" ]]; then return; fi ;;
-    *)
-      value=${value%%[[:space:]]#*}
-      if [[ $value =~ [\'\"][[:space:]]*$ ]]; then
-        env_fault "line $number of .env: the value of $name ends with a quote that nothing opens" 'remove it, or put the value into the other kind of quotes'
-        return
-      fi ;;
+# expand_one NAME OPERATOR WORD: sets REPLY to what Compose makes of ${NAME OPERATOR WORD}; fails as expand does.
+expand_one() {
+  local there=yes
+  taken "$1" || there=''
+  if [[ $REPLY == "$UNTOLD" ]]; then return 2; fi
+  case $2 in
+    '' | '?') [[ -n $there ]] || return 1 ;;
+    ':?') [[ -n $REPLY ]] || return 1 ;;
+    -) [[ -n $there ]] || REPLY=$3 ;;
+    :-) REPLY=${REPLY:-$3} ;;
+    +) REPLY=${there:+$3} ;;
+    :+) REPLY=${REPLY:+$3} ;;
   esac
-  dollars_are_names "$value" ||
-    env_fault "line $number of .env: $name holds a \$ outside of single quotes, and Compose replaces what follows it" 'put the value into single quotes'
+}
+
+# expand TEXT: sets REPLY to what Compose makes of it. 1: a $ in it does not begin a variable that is set or has a default;
+# 2: it is one that only Compose can tell, such as a variable in the default of another.
+expand() {
+  local rest=$1 before='' name='([A-Za-z_][A-Za-z0-9_]*)' bare braced nested
+  bare="^$name" braced="^\\{$name((:?[-?+])([^{}\$]*))?\\}" nested="^\\{$name:?[-?+]"
+  while [[ $rest == *'$'* ]]; do
+    before+=${rest%%'$'*} rest=${rest#*'$'}
+    if [[ ! $rest =~ $bare && ! $rest =~ $braced ]]; then
+      if [[ $rest =~ $nested ]]; then return 2; else return 1; fi
+    fi
+    rest=${rest#"${BASH_REMATCH[0]}"}
+    expand_one "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]-}" "${BASH_REMATCH[4]-}" || return
+    before+=$REPLY
+  done
+  REPLY=$before$rest
+}
+
+# inner_value NUMBER NAME VALUE: sets REPLY to it without quotes and comment; fails, and says why, where they are amiss.
+inner_value() {
+  local number=$1 name=$2 value=$3 quote=${3:0:1} after=${3:1}
+  if [[ $quote != [\'\"] ]]; then
+    value=${value%%[[:space:]]#*}
+    REPLY=${value%"${value##*[![:space:]]}"}
+    [[ $REPLY == *[\'\"] ]] || return 0
+    env_fault "line $number of .env: the value of $name ends with a quote that nothing opens" 'remove it, or put the value into the other kind of quotes'
+    return 1
+  fi
+  # What a backslash keeps from its meaning is no matter here.
+  if [[ $quote == '"' ]]; then after=${after//\\[\"\$]/}; fi
+  if [[ $after != *"$quote"* ]]; then
+    env_fault "line $number of .env: the quote before the value of $name is not closed" "put another $quote at its end"
+    return 1
+  fi
+  value=${after%%"$quote"*}
+  after=${after#*"$quote"}
+  if [[ $after =~ ^[[:space:]]*[^[:space:]#] ]]; then
+    env_fault "line $number of .env: something follows the closing quote of $name" "remove it, or quote the value with the other kind of quotes"
+    return 1
+  fi
+  REPLY=$value
+}
+
+# check_value NUMBER NAME VALUE: would Compose read what was meant? What it makes of it is kept.
+check_value() {
+  local value=$UNTOLD status=0 after=${3#[\'\"]} marks='["${}:?+-]'
+  VALUES+=$3$'\n'$after$'\n'${after%[\'\"]}$'\n'
+  if inner_value "$@"; then
+    if [[ $3 != "'"* ]]; then expand "$REPLY" || status=$?; fi
+    if ((status == 0)) && [[ $3 != '"'*\\* ]]; then value=$REPLY; fi
+    ((status != 1)) ||
+      env_fault "line $1 of .env: $2 holds a \$ outside of single quotes, and Compose replaces what follows it" 'put the value into single quotes'
+  fi
+  # Of an untold one each part may be a secret.
+  # shellcheck disable=SC2295 # a pattern
+  if [[ $value == "$UNTOLD" ]]; then VALUES+=${3//$marks/$'\n'}$'\n'; else VALUES+=$value$'\n'; fi
+  TAKEN_NAMES+=("$2") TAKEN_VALUES+=("$value")
 }
 
 # redact TEXT: prints it without any value of .env or of a setting in the shell; programs quote what they cannot read.
@@ -142,30 +191,36 @@ check_line() {
 # check_dotenv_mode: in staging and prod nobody else may read it.
 check_dotenv_mode() {
   local mode
-  setting NEXUS_ENV
+  if ! setting NEXUS_ENV; then
+    # What is amiss with its line is said already.
+    ((env_faults)) || unchecked env 'who may read .env: only Compose can tell what NEXUS_ENV is'
+    return
+  fi
   [[ $REPLY == staging || $REPLY == prod ]] || return 0
   mode=$(ls -ldL .env)
   [[ ${mode:7:1} != r ]] || env_fault ".env can be read by every user of this machine (NEXUS_ENV is $REPLY)" 'chmod 600 .env'
 }
 
-# setting NAME: sets REPLY to what the shell says, else .env, else nothing.
+# setting NAME: sets REPLY to what the shell says, else .env, else nothing. Fails where only Compose could tell.
 setting() {
-  if [[ -n ${!1+set} ]]; then REPLY=${!1}; else user_value "$1"; fi
+  taken "$1" || return 0
+  [[ $REPLY != "$UNTOLD" ]] || { REPLY=''; return 1; }
 }
 
 check_dotenv() {
   local line number=0 before=$found
   SEEN='' VALUES=''
   KNOWN=$'\n'$(known_names)$'\n'
-  ENV_BEFORE='' ENV_AFTER=''
+  TAKEN_NAMES=() TAKEN_VALUES=() env_is_known=0
   if [[ ! -e .env ]]; then
     if [[ -L .env ]]; then env_fault '.env is a link to nothing' 'remove it, or make what it points to'; return; fi
+    env_is_known=1
     ok env 'there is no .env: everything has its default'
     return
   fi
   if [[ ! -f .env || ! -r .env ]]; then env_fault '.env is no file that you can read' 'ls -l .env, then chown or chmod it'; return; fi
   if [[ -z ${KNOWN//$'\n'/} ]]; then unchecked env 'there is no .env.example to compare with'; return; fi
-  read_env .env
+  env_is_known=1
   while IFS= read -r line || [[ -n $line ]]; do
     number=$((number + 1))
     if ((number == 1)); then line=${line#$'\xef\xbb\xbf'}; fi

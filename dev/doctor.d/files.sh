@@ -57,22 +57,46 @@ check_secret_file() {
       secret_fault "$1" "$2" 'is open to every user of this machine' "$private"
     elif ! containers_can_read; then
       secret_fault "$1" "$2" "cannot be read by the containers (user and group $CONTAINER_ID)" "$private"
+    elif [[ -r $2 ]] && grep -q $'\r$' "$2"; then
+      secret_fault "$1" "$2" 'ends its line as Windows does' "${sudo}sed -i 's/\\r\$//' $2"
     fi
   fi
 }
 
-# check_secret_files: every *_FILE that the shell or .env sets.
+# check_authorities NAME FILE: it holds no secret, and may be open.
+check_authorities() {
+  if [[ ! -f $2 ]]; then
+    secret_fault "$1" "$2" 'is not there, or no file' "correct $1: it names the certificates of who signs those of Postgres and Redis"
+    return
+  fi
+  owner_and_mode "$2"
+  if ! ((MODE & 8#004)) && ! containers_can_read; then
+    secret_fault "$1" "$2" 'is closed to the containers' "$(sudo_prefix)chmod 444 $2"
+  fi
+}
+
+# check_secret_files: every file that compose.yml hands to containers, by the settings that the shell or .env sets. Those of
+# the processes on this machine (DATABASE_URL_FILE) are no container's.
 check_secret_files() {
   local name before=$found count=0
-  for name in $(printf '%s\n' "$KNOWN" | sed -n '/_FILE$/!s/\([A-Z]\)$/\1_FILE/p' | sort -u); do
-    setting "$name"
+  ((env_is_known)) || unchecked secrets 'those that .env names: it cannot be read'
+  for name in $(sed -n '/_FILE$/p; /^EXTERNAL_CA$/p' <<<"$KNOWN"); do
+    if ! grep -q "{$name:-/dev/null}" compose.yml 2>/dev/null; then continue; fi
+    if ! setting "$name"; then
+      unchecked secrets "only Compose can tell which file $name names in .env"
+      continue
+    fi
     if [[ -z $REPLY ]]; then continue; fi
+    # As Compose takes it.
+    if [[ $REPLY == '~/'* ]]; then REPLY=$HOME${REPLY#'~'}; fi
+    if [[ $name == EXTERNAL_CA ]]; then check_authorities "$name" "$REPLY"; continue; fi
     count=$((count + 1))
     check_secret_file "$name" "$REPLY"
   done
+  if ((found > before)); then return; fi
   if ((count == 0)); then
     ok secrets 'none is given as a file'
-  elif ((found == before)); then
+  else
     ok secrets "$(plural "$count" file), closed to others, open to the containers"
   fi
 }

@@ -8,8 +8,11 @@ INSIDE_LIMIT=60 # seconds; its own bounds are below that
 # nexus_doctor_anew ARGUMENTS...: in a container of its own, with the settings of now. Of what Compose rendered, only api is
 # taken, without what would build, pull or start anything.
 nexus_doctor_anew() {
-  local overlay=dev/doctor.d/alone.yml
-  if bounded 5 docker network inspect "${PROJECT}_peers" >/dev/null 2>&1; then overlay=dev/doctor.d/peers.yml; fi
+  local overlay=dev/doctor.d/alone.yml status=0
+  bounded 5 docker network inspect "${PROJECT}_peers" >/dev/null 2>&1 || status=$?
+  # From elsewhere Postgres and Redis would seem to be away.
+  if ((status == 124)); then return "$status"; fi
+  if ((status == 0)); then overlay=dev/doctor.d/peers.yml; fi
   NEXUS_DOCTOR_IMAGE=$(image_of api) bounded 15 docker compose --project-directory . --file - --file "$overlay" config api 2>/dev/null <<<"$CONFIG" |
     COMPOSE_IGNORE_ORPHANS=true bounded "$INSIDE_LIMIT" docker compose --project-directory . --file - run --rm --no-deps -T api nexus doctor --lines "$@" 2>&1
 }
@@ -74,7 +77,8 @@ check_inside() {
   ANSWERED='' SAID=''
   if ((!docker_well)); then unanswered "$INSIDE" 'Docker cannot be used'; return; fi
   if [[ -z $PROJECT ]]; then unanswered "$INSIDE" 'Compose cannot be used'; return; fi
-  if [[ -z $(bounded 5 docker image ls --quiet "$(image_of api)" 2>/dev/null) ]]; then
+  if ! image_id "$(image_of api)"; then unanswered "$INSIDE" 'Docker does not tell whether there is an image of api'; return; fi
+  if [[ -z $REPLY ]]; then
     unanswered "$INSIDE" 'there is no image of api yet, make up builds it'
     return
   fi

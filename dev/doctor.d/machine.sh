@@ -17,6 +17,17 @@ restart_remedy() {
   printf '%s' "${remedy/start/restart}"
 }
 
+# measure: `CONTAINER PER CENT` of the memory limit for each that runs, and `all` where none is missing for want of an answer.
+measure() {
+  local ids
+  ids=$(bounded 5 docker ps --quiet --filter "label=com.docker.compose.project=$PROJECT" 2>/dev/null) || return
+  if [[ -n $ids ]]; then
+    # shellcheck disable=SC2086 # one word per container
+    bounded 10 docker stats --no-stream --format '{{.Name}} {{.MemPerc}}' $ids 2>/dev/null || return
+  fi
+  echo all
+}
+
 # look_at_engine: sets what `docker info` says, and begins to measure the containers, which takes two seconds.
 look_at_engine() {
   local said
@@ -30,11 +41,7 @@ look_at_engine() {
     return
   fi
   IFS='|' read -r ENGINE_ROOT ENGINE_MEMORY ENGINE_TIME <<<"$said"
-  if [[ -n $PROJECT ]]; then
-    exec 7< <(ids=$(bounded 5 docker ps --quiet --filter "label=com.docker.compose.project=$PROJECT" 2>/dev/null)
-      # shellcheck disable=SC2086 # one word per container
-      [[ -z $ids ]] || bounded 10 docker stats --no-stream --format '{{.Name}} {{.MemPerc}}' $ids 2>/dev/null)
-  fi
+  if [[ -n $PROJECT ]]; then exec 7< <(measure); fi
 }
 
 # wanted_ports: `SERVICE PORT` for each; where Compose cannot say it, from the shell, .env and the defaults.
@@ -112,7 +119,7 @@ check_data_disk() {
 }
 
 check_memory() {
-  local sum machine name share before=$found
+  local sum machine name share measured='' before=$found
   if ((!docker_well)); then unchecked memory 'Docker cannot be used'; return; fi
   if [[ -z $FACTS || ! $ENGINE_MEMORY =~ ^[0-9]+$ ]]; then unchecked memory 'the limits are not known without Compose'; return; fi
   # In awk: two services of a machine with much memory are more than bash 3.2 on 32 bits could add.
@@ -122,11 +129,13 @@ check_memory() {
     warning memory "the services may use $sum MB together, and this machine has $machine MB" 'give it more memory, or lower API_WORKERS and WORKER_CONCURRENCY and watch docker stats'
   fi
   while read -r name share; do
+    if [[ $name == all ]]; then measured=yes; fi
     share=${share%%[.%]*}
     if [[ $share =~ ^[0-9]+$ ]] && ((share >= NEARLY)); then
       warning memory "$name uses $share % of its memory limit, and is ended when it needs more" 'find out why (docker stats), or raise its mem_limit in compose.yml'
     fi
   done <&7
+  if [[ -z $measured ]]; then unchecked memory 'Docker does not tell what the containers use'; fi
   if ((found == before)); then ok memory "the services may use $sum MB together, and this machine has $machine MB"; fi
 }
 

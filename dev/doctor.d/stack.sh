@@ -29,24 +29,52 @@ image_of() {
   printf '%s' "${name:-$PROJECT-$1}"
 }
 
+# tagged NAME: prints it with the tag that Docker takes it to have: without one, lists name every image of that name.
+tagged() {
+  case ${1##*/} in
+    *[:@]*) printf '%s' "$1" ;;
+    *) printf '%s:latest' "$1" ;;
+  esac
+}
+
+# image_id NAME: sets REPLY to the id of the image that it names, empty if there is none; fails where Docker does not tell.
+# Not inspect: that fails alike where there is no such image and where Docker does not answer.
+image_id() { REPLY=$(bounded 5 docker image ls --quiet --no-trunc "$(tagged "$1")" 2>/dev/null); }
+
+# check_image SERVICE IMAGE
+check_image() {
+  local inside status=0
+  if ! image_id "$2"; then unchecked images "Docker does not tell whether there is an image $2"; return; fi
+  if [[ -z $REPLY ]]; then unchecked images "there is no image $2 yet, make up builds it"; return; fi
+  inside=$(sources_in "$2" "$1.txt") || status=$?
+  if ((status == 124)); then
+    unchecked images "the image $2 was not looked into within 20 s"
+  elif [[ -z $inside ]]; then
+    fault images "the image $2 cannot be looked into" 'docker run says why; then make up, which builds it anew'
+  elif [[ $inside != "$(sources_here "$1.txt" 2>/dev/null)" ]]; then
+    fault images "the image $2 was built from other code than this checkout has" 'make up, which builds it anew'
+  fi
+}
+
 check_images() {
-  local service image inside before=$found
+  local service before=$found
   if ((!docker_well)); then unchecked images 'Docker cannot be used'; return; fi
   if [[ -z $PROJECT ]]; then unchecked images 'their names are not known without Compose'; return; fi
   for service in api worker; do
-    image=$(image_of "$service")
-    if [[ -z $(bounded 5 docker image ls --quiet "$image" 2>/dev/null) ]]; then
-      unchecked images "there is no image $image yet, make up builds it"
-      continue
-    fi
-    inside=$(sources_in "$image" "$service.txt")
-    if [[ -z $inside ]]; then
-      fault images "the image $image cannot be looked into" 'docker run says why; then make up, which builds it anew'
-    elif [[ $inside != "$(sources_here "$service.txt" 2>/dev/null)" ]]; then
-      fault images "the image $image was built from other code than this checkout has" 'make up, which builds it anew'
-    fi
+    check_image "$service" "$(image_of "$service")"
   done
   if ((found == before)); then ok images 'api and worker are of this code'; fi
+}
+
+# alike IMAGE IMAGE: whether only their labels differ, as they do after every commit: the revision is one of them. 124 where
+# Docker does not tell.
+alike() {
+  local field told format='{{json .RootFS.Layers}}'
+  for field in Env User WorkingDir Entrypoint Cmd Healthcheck ExposedPorts Volumes StopSignal; do
+    format+=" {{json .Config.$field}}"
+  done
+  told=$(bounded 5 docker image inspect --format "$format" "$1" "$2" 2>/dev/null) || return
+  [[ $(sort -u <<<"$told" | wc -l) -eq 1 ]]
 }
 
 # look_at_containers: sets CONTAINERS to a line for each of this project's services:
@@ -121,8 +149,15 @@ check_absent() {
   done < <(awk '$1 == "memory" { print $2 }' <<<"$FACTS")
 }
 
+# is_of_now IMAGE NAME: is the image that a container has the one of that name now, or as good as it? 124 where Docker does not
+# tell.
+is_of_now() {
+  image_id "$2" || return 124
+  [[ $REPLY == "$1" ]] || alike "$1" "$REPLY"
+}
+
 check_containers() {
-  local service state image settings name now before=$found wanted
+  local service state image settings name status before=$found wanted
   if ((!stack_runs)); then unchecked containers 'none runs'; return; fi
   if ! wanted=$(bounded 15 docker compose config --hash '*' 2>/dev/null); then
     unchecked containers 'Compose does not tell the settings of now'
@@ -130,10 +165,11 @@ check_containers() {
   fi
   while IFS='|' read -r service state _ _ _ _ image settings name _; do
     if [[ $state != running ]]; then continue; fi
-    # Not inspect: that fails alike where there is no such image and where Docker does not answer.
-    if ! now=$(bounded 5 docker image ls --quiet --no-trunc "$name" 2>/dev/null); then
+    status=0
+    is_of_now "$image" "$name" || status=$?
+    if ((status == 124)); then
       unchecked containers "Docker does not tell what $name is now"
-    elif [[ $now != "$image" ]]; then
+    elif ((status)); then
       fault containers "$service runs from an older image than $name is now" 'make up, which replaces the container'
     elif [[ $'\n'$wanted$'\n' != *$'\n'"$service $settings"$'\n'* ]]; then
       warning containers "$service runs with other settings than compose.yml and .env have now" 'make up, which takes them over'

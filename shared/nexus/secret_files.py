@@ -50,9 +50,12 @@ def _text(path: Path, content: bytes) -> str:
     if len(content) > MAX_SIZE:
         raise SecretFileError(f"the file {path} is longer than {MAX_SIZE} bytes: is it the right one?")
     try:
-        text = content.decode().removesuffix("\n").removesuffix("\r")
+        text = content.decode().removesuffix("\n")
     except UnicodeDecodeError:
         raise SecretFileError(f"the file {path} holds no text: is it the right one?") from None
+    if text.endswith("\r"):
+        # The image of Postgres would make it a part of the password.
+        raise SecretFileError(f"the file {path} ends its line as Windows does: sed -i 's/\\r$//' {path}")
     if not text.strip():
         raise SecretFileError(f"the file {path} is empty: write the secret into it")
     if "\n" in text or "\0" in text:

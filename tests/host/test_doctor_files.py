@@ -67,6 +67,13 @@ LINES = {
     f"POSTGRES_DB=a$b{SECRET}": ("fault", f"POSTGRES_DB {DOLLAR}"),
     f'API_POOL_SIZE="$b{SECRET}"': ("fault", f"API_POOL_SIZE {DOLLAR}"),
     "API_WORKERS=${NOBODY_SETS_THIS}": ("fault", f"API_WORKERS {DOLLAR}"),
+    "TRUSTED_PROXIES=${NOBODY_SETS_THIS:?x}": ("fault", f"TRUSTED_PROXIES {DOLLAR}"),
+    # The doctor has a variable of that name, and Compose does not.
+    "AUTH_ISSUER=a${value}": ("fault", f"AUTH_ISSUER {DOLLAR}"),
+    f"AUTH_AUDIENCES=a$${SECRET}": ("fault", f"AUTH_AUDIENCES {DOLLAR}"),
+    # What no process reads from a file.
+    "POSTGRES_USER_FILE=x": ("warning", f"sets POSTGRES_USER_FILE, which {NOBODY_READS}"),
+    "LOG_LEVEL_FILE=x": ("warning", f"sets LOG_LEVEL_FILE, which {NOBODY_READS}"),
 }
 
 
@@ -96,7 +103,10 @@ def test_good_lines_are_passed(directory: Path, dotenv: Path, no_docker: str) ->
         *("\ufeff# comment", "", "  # indented", "COMPOSE_PROJECT_NAME=x", "export DOCKER_SOCKET=/x.sock"),
         *("POSTGRES_PASSWORD='$b # \"c' # comment", 'POSTGRES_USER="it\'s \\" here"', "LOG_LEVEL = INFO\r"),
         *("POSTGRES_DB=${HOME}", "LOG_FORMAT=${POSTGRES_DB}", "AUTH_ISSUER=", "API_PORT=8123 # mine"),
-        *("NEXUS_INTERNAL_SECRET_FILE=", "REDIS_PORT=6390"),
+        *("NEXUS_INTERNAL_SECRET_FILE=", "REDIS_PORT=6390", 'AUTH_AUDIENCES="a\\$b"'),
+        *("POSTGRES_PORT=${NOBODY_SETS_THIS:-8123}", "API_WORKERS=${NOBODY_SETS_THIS-2}"),
+        *("API_POOL_SIZE=${API_PORT:+5}", "AUTH_JWKS_URL=${NOBODY_SETS_THIS+x}"),
+        *("WORKER_CONCURRENCY=$API_POOL_SIZE", "HEALTH_INTERVAL=${HEALTH_INTERVAL:-${API_WORKERS}s}"),
     ]
     for content in ("\n".join(lines), (directory / ".env.example").read_text()):
         dotenv.write_text(content)
@@ -107,7 +117,9 @@ def test_good_lines_are_passed(directory: Path, dotenv: Path, no_docker: str) ->
 def test_dotenv_that_cannot_be_read(directory: Path, dotenv: Path, no_docker: str) -> None:
     dotenv.mkdir()
     try:
-        assert doctor(directory, PATH=no_docker).faults("env") == [".env is no file that you can read"]
+        said = doctor(directory, PATH=no_docker)
+        assert said.faults("env") == [".env is no file that you can read"]
+        assert said.of("secrets") == ["not checked: those that .env names: it cannot be read"]
     finally:
         dotenv.rmdir()
     dotenv.symlink_to("/nowhere/at/all")
@@ -169,6 +181,77 @@ def test_a_secret_file_as_it_should_be(directory: Path, dotenv: Path, no_docker:
     dotenv.write_text(f"POSTGRES_PASSWORD_FILE={file}\n")
     said = doctor(directory, PATH=no_docker)
     assert said.of("secrets", "ok") == ["1 file, closed to others, open to the containers"]
+    file.chmod(0o640)
+    file.write_text(f"{SECRET}\r\n")
+    said = doctor(directory, PATH=no_docker)
+    name = f"the file of POSTGRES_PASSWORD_FILE ({file})"
+    assert said.faults("secrets") == [f"{name} ends its line as Windows does"]
+    assert said.remedy(name).endswith(f"sed -i 's/\\r$//' {file}")
+
+
+def test_the_certificates_of_authorities_may_be_open(directory: Path, no_docker: str, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    name = f"the file of EXTERNAL_CA ({file})"
+    for mode, expected in ((None, "is not there, or no file"), (0o600, "is closed to the containers")):
+        if mode is not None:
+            file.touch(mode=mode)
+        said = doctor(directory, PATH=no_docker, EXTERNAL_CA=str(file))
+        assert said.faults("secrets") == [f"{name} {expected}"]
+    file.chmod(0o644)
+    assert doctor(directory, PATH=no_docker, EXTERNAL_CA=str(file)).faults("secrets") == []
+
+
+def test_a_file_of_the_processes_on_this_machine_is_no_containers(
+    directory: Path, no_docker: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+    file.touch(mode=0o600)
+    assert doctor(directory, PATH=no_docker, DATABASE_URL_FILE=str(file)).faults("secrets") == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "POSTGRES_PASSWORD_FILE=${FOLDER}/password",
+        'POSTGRES_PASSWORD_FILE="$FOLDER/password" # mine',
+        "POSTGRES_PASSWORD_FILE=${NOBODY_SETS_THIS:-${FOLDER_HERE}}/password",
+        "MINE=${FOLDER}\nPOSTGRES_PASSWORD_FILE=${MINE:?}/password\nMINE=/nowhere",
+        "POSTGRES_PASSWORD_FILE=${POSTGRES_PASSWORD_FILE:-${FOLDER_HERE}/password}",
+        "POSTGRES_PASSWORD_FILE=${FOLDER:+${FOLDER_HERE}}${NOBODY_SETS_THIS}/password",
+        "POSTGRES_PASSWORD_FILE=~/password",
+    ],
+)
+def test_the_name_of_a_secret_file_is_what_compose_makes_of_it(
+    directory: Path, dotenv: Path, no_docker: str, tmp_path: Path, lines: str
+) -> None:
+    file = tmp_path / "password"
+    file.touch()
+    dotenv.write_text(lines.replace("${FOLDER_HERE}", str(tmp_path)) + "\n")
+    said = doctor(directory, PATH=no_docker, FOLDER=str(tmp_path), HOME=str(tmp_path), NOBODY_SETS_THIS="")
+    assert said.of("secrets") == [f"the file of POSTGRES_PASSWORD_FILE ({file}) is empty"]
+
+
+def test_a_name_that_only_compose_can_tell_is_no_fault(directory: Path, dotenv: Path, no_docker: str) -> None:
+    dotenv.write_text("POSTGRES_PASSWORD_FILE=${NOBODY_SETS_THIS:-${NOR_THIS:-/nowhere}}/password\n")
+    said = doctor(directory, PATH=no_docker)
+    assert said.of("env", "ok")
+    assert said.of("secrets") == [
+        "not checked: only Compose can tell which file POSTGRES_PASSWORD_FILE names in .env"
+    ]
+    result = run("dev/prerequisites", "secrets", cwd=directory, env=clean_environment(), check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_default_that_is_no_port_is_shown_nowhere(directory: Path, dotenv: Path, no_docker: str) -> None:
+    dotenv.write_text(f"API_PORT=${{NOBODY_SETS_THIS:-{SECRET}}}\n")
+    said = doctor(directory, PATH=no_docker)
+    assert said.faults("ports") == ["API_PORT is no port"]
+    assert SECRET not in said.printed
+
+
+def test_a_file_that_nothing_reads_is_not_looked_for(directory: Path, no_docker: str) -> None:
+    said = doctor(directory, PATH=no_docker, POSTGRES_USER_FILE="/nowhere", LOG_LEVEL_FILE="/nowhere")
+    assert said.of("secrets") == ["none is given as a file"]
 
 
 def test_a_checkout_that_cannot_be_read() -> None:

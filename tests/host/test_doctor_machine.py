@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.checkout import checkout_copy, free_ports
 from tests.host.doctor import PROJECT, doctor
 from tests.host.shims import in_front, path_without, shim
 from tests.host.support import clean_environment, run
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(300)]
 
@@ -122,6 +125,88 @@ def test_a_docker_that_hangs_does_not_hang_the_doctor(
     # Nothing else is asked of it: each question would take as long.
     reasons = {name: said.of(name) for name in ("disk", "memory", "images", "stack", "redis")}
     assert reasons == {key: ["not checked: Docker cannot be used"] for key in reasons}
+
+
+@pytest.mark.long
+def test_a_docker_that_hangs_for_everything_is_one_fault(directory: Path, tmp_path: Path) -> None:
+    shim(tmp_path / "bin", "docker", "exec sleep 600")
+    said = doctor(directory, PATH=in_front(tmp_path / "bin"))
+    faults = [line.message for line in said.lines if line.state == "fault"]
+    assert faults == ["Docker does not answer (nothing within 10 s)"]
+    assert said.of("compose") == ["not checked: Docker does not answer"]
+
+
+#: One container, and 124, which is what `timeout` says, for questions that this machine answers in time.
+RUNNING = """\
+case "$*" in
+  {silent}) exit 124 ;;
+  "ps "*) echo 0123 ;;
+  "inspect "*) echo 'api|running|healthy|0|false|0|sha256:old|none|an-image|0123' ;;
+  "image ls "*) echo sha256:new ;;
+  "run "* | "exec "*) exit 1 ;;
+  "compose --project-directory "*) printf 'fault\\037redis\\037is away\\037mend it\\n' ;;
+  *) exec "$REAL" "$@" ;;
+esac
+"""
+#: What says nothing in time, and the check that then has only this to say.
+SILENT = {
+    '"compose version"*': ("compose", "Compose says nothing within 10 s"),
+    '"compose config"': ("config", "Compose says nothing within 10 s"),
+    '"stats "*': ("memory", "Docker does not tell what the containers use"),
+    '"image ls "*api*': ("images", f"Docker does not tell whether there is an image {PROJECT}-api"),
+    '"run "*': ("images", f"the image {PROJECT}-api was not looked into within 20 s"),
+    '"image inspect "*': ("containers", "Docker does not tell what an-image is now"),
+    '"image ls "*': ("redis", "Docker does not tell whether there is an image of api"),
+    '"network inspect "*': ("redis", "the api image gave no answer"),
+}
+
+
+@pytest.mark.parametrize("silent", SILENT)
+def test_what_does_not_answer_in_time_is_neither_well_nor_a_fault(
+    directory: Path, tmp_path: Path, ports: dict[str, str], silent: str
+) -> None:
+    check, message = SILENT[silent]
+    shim(tmp_path / "bin", "docker", RUNNING.replace("{silent}", silent))
+    said = doctor(directory, PATH=in_front(tmp_path / "bin"), **ports)
+    assert f"not checked: {message}" in said.of(check)
+    assert said.of(check, "ok") == []
+    assert [each for each in said.faults(check) if f"{PROJECT}-worker" not in each] == []
+
+
+@pytest.mark.parametrize("without", ["nothing", "timeout"])
+def test_ctrl_c_ends_it_and_what_it_asks(directory: Path, tmp_path: Path, without: str) -> None:
+    path, place = path_without(tmp_path / "path", without), tmp_path / "asked"
+    shim(tmp_path / "bin", "docker", f"echo $$ >'{place}.new'; mv '{place}.new' '{place}'; exec sleep 60")
+    environment = clean_environment() | {"PATH": f"{tmp_path / 'bin'}:{path}"}
+    # As a terminal does, to all of its foreground; pytest may have been told to ignore it.
+    command = ("env", "--default-signal=INT", "dev/doctor")
+    with subprocess.Popen(command, cwd=directory, env=environment, start_new_session=True) as process:
+        try:
+            wait_until("Docker is asked", place.exists, seconds=8)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(timeout=5) in {130, -signal.SIGINT}
+        finally:
+            process.kill()
+    asked = ("ps", "-o", "stat=", "-p", place.read_text().strip())
+
+    def lives() -> bool:
+        return run(*asked, cwd=None, env=os.environ, check=False).stdout.strip("Z+\n ") != ""
+
+    wait_until("the question has ended", lambda: not lives(), seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("nexus-api", "nexus-api:latest"),
+        ("localhost:5000/nexus", "localhost:5000/nexus:latest"),
+        ("localhost:5000/nexus:1", "localhost:5000/nexus:1"),
+        ("nexus@sha256:12", "nexus@sha256:12"),
+    ],
+)
+def test_a_name_without_a_tag_is_that_of_the_latest(directory: Path, name: str, taken: str) -> None:
+    script = '. dev/doctor.d/stack.sh; tagged "$0"'
+    assert run("bash", "-c", script, name, cwd=directory, env=clean_environment()).stdout == taken
 
 
 def test_compose_refuses_a_variable_whose_value_is_not_shown(directory: Path) -> None:

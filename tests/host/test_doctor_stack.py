@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,19 +129,59 @@ def test_images_of_other_code(stack: Stack) -> None:
         assert images() == [wanted["worker"]]
 
 
+@contextmanager
+def another(stack: Stack, name: str, *making: str) -> Iterator[None]:
+    """What the command makes has the name of one of the stack's images meanwhile."""
+
+    def named() -> str:
+        (found,) = stack.run("docker", "image", "ls", "--quiet", "--no-trunc", name).stdout.split()
+        return found
+
+    old = named()
+    stack.run("docker", *making)
+    made = named()
+    assert made != old
+    try:
+        yield
+    finally:
+        stack.run("docker", "tag", old, name)
+        stack.run("docker", "image", "rm", made)
+
+
 def test_containers_of_older_images_and_images_that_are_none(stack: Stack, tmp_path: Path) -> None:
     empty, name = tmp_path / "empty.tar", stack.image("worker")
     empty.write_bytes(bytes(10240))
-    (old,) = stack.run("docker", "image", "ls", "--quiet", "--no-trunc", name).stdout.split()
-    stack.run("docker", "import", str(empty), name)
+    with another(stack, name, "import", str(empty), name):
+        said = doctor(stack)
+    assert said.faults("containers") == [f"worker runs from an older image than {name} is now"]
+    assert said.faults("images") == [f"the image {name} cannot be looked into"]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_older"),
+    [("LABEL org.opencontainers.image.revision=next", False), ('CMD ["true"]', True), ("ENV NEW=1", True)],
+)
+def test_an_image_is_older_by_more_than_its_labels(
+    stack: Stack, tmp_path: Path, line: str, *, is_older: bool
+) -> None:
+    """A commit alone gives every image that is built after it another revision, and so another id."""
+    name = stack.image("worker")
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}\n{line}\n")
+    with another(stack, name, "build", "--quiet", "--tag", name, str(tmp_path)):
+        said = doctor(stack)
+    assert said.faults("containers") == [f"worker runs from an older image than {name} is now"] * is_older
+
+
+def test_another_tag_of_the_same_name_is_another_image(stack: Stack) -> None:
+    """As somebody keeps the old one, to go back to."""
+    kept = f"{stack.image('worker')}:before"
+    stack.run("docker", "tag", stack.image("api"), kept)
     try:
         said = doctor(stack)
     finally:
-        (other,) = stack.run("docker", "image", "ls", "--quiet", "--no-trunc", name).stdout.split()
-        stack.run("docker", "tag", old, name)
-        stack.run("docker", "image", "rm", other)
-    assert said.faults("containers") == [f"worker runs from an older image than {name} is now"]
-    assert said.faults("images") == [f"the image {name} cannot be looked into"]
+        stack.run("docker", "image", "rm", kept)
+    assert said.of("containers") == ["they run from the images and settings of now"]
+    assert said.of("images") == ["api and worker are of this code"]
 
 
 def test_its_own_ports_are_nobody_elses_where_compose_refuses_a_variable(stack: Stack) -> None:
