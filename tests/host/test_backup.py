@@ -5,10 +5,14 @@ Each test has databases of its own in the Postgres of the shared stack; the tool
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import psycopg
 import pytest
 
@@ -356,3 +360,26 @@ def test_the_stack_may_stay_up_while_it_is_restored(stack: Stack, tmp_path: Path
     # What a process found while the tables were locked is good for a second.
     stack.await_ready()
     assert own.state().rows["fragments"] == before.rows["fragments"]
+    url = f"http://127.0.0.1:{stack.ports['api']}"
+    # Enough that each process reads and writes over the connections that it had before.
+    with httpx2.Client(base_url=url, headers=headers, timeout=20, trust_env=False) as http:
+        for number in range(16):
+            (default, *_) = http.get("/libraries").json()["data"]
+            assert http.get(f"/libraries/{default['id']}/media").status_code == 200
+            assert http.post("/libraries", json={"name": f"after {number}"}).status_code == 201
+
+
+def test_what_the_backup_of_another_user_has_written_stays(source: Database, tmp_path: Path) -> None:
+    """Whether that one still runs cannot be asked; of one's own, what was killed goes."""
+
+    def partial() -> Path:
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        return tmp_path / f".nexus-backup.{socket.gethostname()}.{ended.pid}.partial"
+
+    own, other = partial(), partial()
+    for file in (own, other):
+        file.touch()
+    os.chown(other, 65534, -1)
+    source.backup(tmp_path / "x.tar")
+    assert {file.name for file in tmp_path.iterdir()} == {"x.tar", other.name}

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx2
 import pytest
 
 from tests.checkout import REPO, checkout_copy
@@ -39,11 +40,19 @@ class Installation:
         return str(re.findall(r"revision (\d+), wanted \d+", self.stack.await_ready().text)[0])
 
     def is_served(self) -> bool:
-        """A request that needs the database, as its owner sends it."""
+        """Requests that read and write, of somebody; the rows are as they were afterwards."""
         token = self.stack.compose("exec", "-T", "api", "nexus", "token", "alice").stdout.strip()
-        headers = f"-H 'X-Nexus-Internal: local-dev-secret' -H 'Authorization: Bearer {token}'"
-        url = f"http://127.0.0.1:{self.stack.ports['api']}/me"
-        return "default_library_id" in self.stack.run("sh", "-c", f"curl -s {headers} {url}").stdout
+        headers = {"X-Nexus-Internal": "local-dev-secret", "Authorization": f"Bearer {token}"}
+        url = f"http://127.0.0.1:{self.stack.ports['api']}"
+        with httpx2.Client(base_url=url, headers=headers, timeout=20, trust_env=False) as http:
+            default = http.get("/me").json()["data"]["default_library_id"]
+            made = http.post("/libraries", json={"name": "for a moment"})
+            answers = (
+                http.get(f"/libraries/{default}/media"),
+                made,
+                http.delete(f"/libraries/{made.json()['data']['id']}"),
+            )
+        return [answer.status_code for answer in answers] == [200, 201, 204]
 
     def rows(self) -> str:
         """Every row of S0's tables, every column, without the system user of 0002."""
@@ -72,6 +81,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 def test_there_and_both_ways_back(old: Installation) -> None:
     rows, stack = old.rows(), old.stack
 
+    old.make("doctor")
     old.make("backup", "FILE=before.backup")
     old.check_out_new()
     stack.compose("build", "--quiet")
