@@ -110,7 +110,7 @@ end_group() {
 # bounded SECONDS COMMAND...: its output and exit code; 124 if it had to be ended, with all that it started. That has a group
 # of its own, which Ctrl-C does not reach: it is ended here, at once. (macOS has no timeout.)
 bounded() (
-  limit=$1 status=0 pid='' tries=0
+  local limit=$1 status=0 pid='' tries=0
   shift
   # By the signal and not by exit, so that the scripts that wait for it end too.
   trap 'trap - INT; [[ -z $pid ]] || kill -TERM -- "-$pid" 2>/dev/null; sh -c "kill -INT \$PPID"; exit 130' INT

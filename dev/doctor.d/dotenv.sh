@@ -140,6 +140,7 @@ inner_value() {
 
 # check_value NUMBER NAME VALUE: would Compose read what was meant? What it makes of it is kept.
 check_value() {
+  # shellcheck disable=SC2016 # characters, no variable
   local value=$UNTOLD status=0 after=${3#[\'\"]} marks='["${}:?+-]'
   VALUES+=$3$'\n'$after$'\n'${after%[\'\"]}$'\n'
   if inner_value "$@"; then

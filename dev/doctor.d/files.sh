@@ -80,15 +80,15 @@ check_authorities() {
 check_secret_files() {
   local name before=$found count=0
   ((env_is_known)) || unchecked secrets 'those that .env names: it cannot be read'
-  for name in $(sed -n '/_FILE$/p; /^EXTERNAL_CA$/p' <<<"$KNOWN"); do
-    if ! grep -q "{$name:-/dev/null}" compose.yml 2>/dev/null; then continue; fi
+  for name in $KNOWN; do
+    if [[ $name != *_FILE && $name != EXTERNAL_CA ]] || ! grep -q "{$name:-/dev/null}" compose.yml 2>/dev/null; then continue; fi
     if ! setting "$name"; then
       unchecked secrets "only Compose can tell which file $name names in .env"
       continue
     fi
     if [[ -z $REPLY ]]; then continue; fi
     # As Compose takes it.
-    if [[ $REPLY == '~/'* ]]; then REPLY=$HOME${REPLY#'~'}; fi
+    if [[ $REPLY == \~/* ]]; then REPLY=$HOME${REPLY#\~}; fi
     if [[ $name == EXTERNAL_CA ]]; then check_authorities "$name" "$REPLY"; continue; fi
     count=$((count + 1))
     check_secret_file "$name" "$REPLY"
