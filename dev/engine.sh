@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Docker Engine and its Compose plugin: are they there, may we use them, are they new enough? Source after lib.sh, in a
-# script that sets `here` and has `fault CHECK MESSAGE REMEDY` and `unchecked CHECK MESSAGE`. What is missing is fetched or installed where
-# may_fetch and may_change_system allow it.
+# script that sets `here` and has `fault CHECK MESSAGE REMEDY` and `unchecked CHECK MESSAGE`. What is missing is fetched or
+# installed where may_fetch and may_change_system allow it.
 # shellcheck disable=SC2034,SC2154 # for, and from, the scripts that source this
 
 ENGINE_WANTED=20.10

@@ -16,7 +16,7 @@ import redis.exceptions
 from sqlalchemy.engine import URL
 
 from nexus import beat
-from nexus.db.engine import connect, connection_parameters
+from nexus.db.engine import CERTIFICATE_ERRORS, NOT_TRUSTED, connect, connection_parameters
 
 #: Seconds for which a finished check is good.
 FRESH_SECONDS = 1.0
@@ -108,7 +108,6 @@ async def _revisions(url: URL, bound: float) -> list[str]:
 
 
 _NO_RIGHTS = "does not give our user the rights it needs"
-NOT_TRUSTED = "has a certificate that we do not trust"
 _TOO_SLOW = "did not finish our query in time"
 #: psycopg gives a connection that failed no SQLSTATE, so its text has to tell. The first that fits counts.
 _FAILED_CONNECTIONS = (
@@ -120,10 +119,7 @@ _FAILED_CONNECTIONS = (
     ("remaining connection slots", "has no connection left"),
     ("starting up", "is starting up"),
     ("shutting down", "is shutting down"),
-    ("certificate verify failed", NOT_TRUSTED),
-    ("signature failure", NOT_TRUSTED),  # of another CA with the name of ours
-    ("does not match host name", "has a certificate of another host"),
-    ("root certificate file", "cannot be verified: the file of sslrootcert cannot be read"),
+    *CERTIFICATE_ERRORS.items(),
     ("does not support SSL", "does not speak TLS, which sslmode demands"),
     ("Connection refused", "refused the connection"),
     ("does not exist", "has no such user or database"),

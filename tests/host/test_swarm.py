@@ -52,9 +52,13 @@ class Swarm:
         )
         return [json.loads(line) for line in lines.splitlines()]
 
+    def up(self, service: str) -> list[dict[str, Any]]:
+        """The tasks that run."""
+        return [task for task in self.tasks(service) if task["CurrentState"].startswith("Running")]
+
     def running(self, service: str, tag: str) -> bool:
         """Whether both replicas run this version, and nothing of another one."""
-        up = [task for task in self.tasks(service) if _runs(task)]
+        up = self.up(service)
         return len(up) == 2 and all(task["Image"].endswith(f":{tag}") for task in up)
 
     def update(self, service: str) -> str:
@@ -71,14 +75,13 @@ class Swarm:
     def at_rest(self) -> bool:
         """Whether no update goes on, in whatever direction."""
         return all(
-            self.update(service) in {"", "completed", "rollback_completed"}
-            and len([task for task in self.tasks(service) if _runs(task)]) == 2
+            self.update(service) in {"", "completed", "rollback_completed"} and len(self.up(service)) == 2
             for service in ("api", "worker")
         )
 
     def version(self, service: str) -> str:
         """The tag of whoever runs; both replicas have the same."""
-        (tag,) = {task["Image"].rpartition(":")[2] for task in self.tasks(service) if _runs(task)}
+        (tag,) = {task["Image"].rpartition(":")[2] for task in self.up(service)}
         return str(tag)
 
     def containers(self, service: str) -> list[str]:
@@ -250,7 +253,7 @@ def test_peers_that_are_away_cost_no_task(swarm: Swarm) -> None:
     """A swarm replaces what is unhealthy, and nobody would be better off."""
 
     def running() -> set[str]:
-        return {task["ID"] for name in ("api", "worker") for task in swarm.tasks(name) if _runs(task)}
+        return {task["ID"] for name in ("api", "worker") for task in swarm.up(name)}
 
     wait_until("no update goes on", swarm.at_rest, seconds=240, pause=1)
     before = running()
@@ -272,10 +275,6 @@ def test_peers_that_are_away_cost_no_task(swarm: Swarm) -> None:
         check = ("exec", worker, "bash", "-c", "/app/services/worker/healthcheck && echo well")
         wait_until("it consumes", lambda: "well" in swarm.engine.docker(*check, check=False), seconds=60)  # noqa: B023
     assert running() == before
-
-
-def _runs(task: dict[str, Any]) -> bool:
-    return str(task["CurrentState"]).startswith("Running")
 
 
 def watched(swarm: Swarm) -> list[str]:

@@ -9,6 +9,15 @@ from sqlalchemy.engine import URL
 
 #: Seconds until a connection attempt is given up. libpq's own default is to wait for ever.
 CONNECT_TIMEOUT = 3
+#: Of Postgres as of Redis.
+NOT_TRUSTED = "has a certificate that we do not trust"
+#: What libpq says where TLS ends a connection, and what that means.
+CERTIFICATE_ERRORS = {
+    "certificate verify failed": NOT_TRUSTED,
+    "signature failure": NOT_TRUSTED,  # of another CA with the name of ours
+    "does not match host name": "has a certificate of another host",
+    "root certificate file": "cannot be verified: the file of sslrootcert cannot be read",
+}
 
 
 def connection_parameters(url: URL, **more: object) -> dict[str, Any]:

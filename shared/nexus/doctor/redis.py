@@ -10,9 +10,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from nexus.config import Settings
+from nexus.db.engine import NOT_TRUSTED
 from nexus.doctor.bounds import PATIENCE, bounded
 from nexus.doctor.findings import Finding, fault, ok, unchecked, warning
-from nexus.health import NOT_TRUSTED, evicts_queues, untrusted
+from nexus.health import evicts_queues, untrusted
 
 #: What part of its `maxmemory` a Redis may use before that is worth a line.
 NEARLY_FULL = 0.9

@@ -5,19 +5,11 @@ import time
 import psycopg
 from sqlalchemy.engine import URL
 
-from nexus.db.engine import connection_parameters
+from nexus.db.engine import CERTIFICATE_ERRORS, connection_parameters
 from nexus.log import get_logger
 
 #: Seconds between two attempts to reach Postgres.
 RETRY_PAUSE = 0.1
-
-#: What libpq says where TLS ends it. The second: another CA with the name of ours.
-_UNTRUSTED = (
-    "certificate verify failed",
-    "signature failure",
-    "does not match host name",
-    "root certificate file",
-)
 
 log = get_logger("nexus.migrator")
 
@@ -42,7 +34,7 @@ def _refusal(message: str, url: URL) -> str | None:
         (f'database "{url.database}" does not exist', f"has no database {url.database}", "POSTGRES_DB"),
         (f'role "{url.username}" does not exist', f"has no user {url.username}", "POSTGRES_USER"),
     )
-    if any(answer in message for answer in _UNTRUSTED):
+    if any(answer in message for answer in CERTIFICATE_ERRORS):
         return (
             f"Postgres at {url.host} shows no certificate that we trust ({_last_line(message)}): "
             "see sslmode and sslrootcert in EXTERNAL_POSTGRES, and EXTERNAL_CA"
